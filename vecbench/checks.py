@@ -6,6 +6,7 @@ stores a vector of the wrong length and silently leaves it out of the index. So 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ MAX_ID_BYTES = 512
 _MAX_NORM = 4e18  # a squared distance between two such vectors still fits float32
 _INT64 = 2**63
 _F32 = np.dtype(np.float32)
+_TINY, _HUGE = 1e-37, 1e37  # squares that float32, in which the engines compute, still holds
 
 
 def as_vectors(vectors: npt.ArrayLike, dim: int, metric: Metric, what: str = "vectors") -> Vectors:
@@ -34,16 +36,14 @@ def as_vectors(vectors: npt.ArrayLike, dim: int, metric: Metric, what: str = "ve
         and vectors.dtype is _F32
         and vectors.shape == (1, dim)
         and vectors.flags.c_contiguous
+        and _TINY < (row := vectors[0]).dot(row) < _HUGE
     ):
-        if 1e-30 < np.vdot(vectors, vectors) < 1e37:
-            return vectors
-        array: Vectors = vectors
-    else:
-        array = _cast(vectors, dim, what)
+        return vectors
+    array = _cast(vectors, dim, what)
     squared = np.einsum("ij,ij->i", array, array, dtype=np.float64)
     bad = ~(squared <= _MAX_NORM**2)  # catches NaN too
     if metric is Metric.COSINE:
-        bad |= squared < 1e-37  # engines square in float32, where this is zero
+        bad |= squared < _TINY
     if bad.any():
         _explain(array, int(np.argmax(bad)), what)
     return array
@@ -89,9 +89,9 @@ def check_ids(ids: Sequence[str], *, unique: bool = True) -> None:
         raise InvalidId(f"ids must be a list of strings, got the string {ids!r}")
     try:  # the common case, at C speed: plain short ASCII strings
         joined = "".join(ids)
-        if joined.isascii() and "\0" not in joined and min(map(len, ids)) > 0 and max(map(len, ids)) <= MAX_ID_BYTES:
-            if not unique or len(set(ids)) == len(ids):
-                return
+        short = min(map(len, ids)) > 0 and max(map(len, ids)) <= MAX_ID_BYTES
+        if short and joined.isascii() and "\0" not in joined and (not unique or len(set(ids)) == len(ids)):
+            return
     except (TypeError, ValueError):
         pass  # not all strings, or no ids at all: the loop below says which
     seen: dict[str, int] = {}
@@ -113,27 +113,31 @@ def check_metadata(rows: Sequence[Mapping[str, Any]]) -> None:
                 f"row {row}: metadata is a mapping, got {type(mapping).__name__}; use {{}} where a record has none"
             )
         for key, value in mapping.items():
-            kind = type(value)
-            if kind is str:
-                _utf8(value, f"row {row}, field {key!r}: the text", InvalidMetadata)
-            elif kind is int:
-                if not -_INT64 <= value < _INT64:
-                    raise InvalidMetadata(f"row {row}, field {key!r}: {value} does not fit 64 bits; store it as text")
-            elif kind is float:
-                if not np.isfinite(value):
-                    raise InvalidMetadata(f"row {row}, field {key!r}: {value} is not finite; leave the key out")
-            elif kind is list:
-                for item in value:
-                    if type(item) is not str:
-                        raise InvalidMetadata(
-                            f"row {row}, field {key!r}: a list holds strings only, got {type(item).__name__} {item!r}"
-                        )
-                    _utf8(item, f"row {row}, field {key!r}: the text", InvalidMetadata)
-            elif kind is not bool:
-                raise InvalidMetadata(_wrong_kind(row, key, value))
             if type(key) is not str or not key:
                 raise InvalidMetadata(f"row {row}: a metadata key is a non-empty string, got {key!r}")
             _utf8(key, f"row {row}: the key", InvalidMetadata)
+            _check_value(row, key, value)
+
+
+def _check_value(row: int, key: str, value: object) -> None:
+    # Exact types: a subclass (numpy.float64, an IntEnum) would come back as something else.
+    if type(value) is str:
+        _utf8(value, f"row {row}, field {key!r}: the text", InvalidMetadata)
+    elif type(value) is int:
+        if not -_INT64 <= value < _INT64:
+            raise InvalidMetadata(f"row {row}, field {key!r}: {value} does not fit 64 bits; store it as text")
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise InvalidMetadata(f"row {row}, field {key!r}: {value} is not finite; leave the key out")
+    elif type(value) is list:
+        for item in value:
+            if type(item) is not str:
+                raise InvalidMetadata(
+                    f"row {row}, field {key!r}: a list holds strings only, got {type(item).__name__} {item!r}"
+                )
+            _utf8(item, f"row {row}, field {key!r}: the text", InvalidMetadata)
+    elif type(value) is not bool:
+        raise InvalidMetadata(_wrong_kind(row, key, value))
 
 
 def _wrong_kind(row: int, key: str, value: object) -> str:

@@ -39,6 +39,9 @@ class Collection(ABC):
         self.store = store
         self.spec = spec
         self._aio: AsyncCollection | None = None
+        # A caller repeats the same parameters for many queries; they are checked when they change.
+        self._checked_params: SearchParams | None = None
+        self._checked_k = 0
 
     @property
     def native(self) -> Any:
@@ -138,14 +141,15 @@ class Collection(ABC):
             raise ConfigError(f"k must be a whole number of at least 1, got {k!r}")
         if where is not None:
             self._check_where(where)
-        if params is not DEFAULT_SEARCH or store.capabilities.max_k is not None:
+        if params is not self._checked_params or k != self._checked_k:
             self._check_params(params, k)
+            self._checked_params, self._checked_k = params, k
         if include:
             self._check_include(include)
         if embedder is not None:
             self.check_embedder(embedder)
         try:
-            return self._search(queries, k, where, params, tuple(include))
+            return self._search(queries, k, where, params, tuple(include) if include else ())
         except Exception as e:
             store._fail(e, f"searching {spec.name!r}")
 
@@ -199,10 +203,9 @@ class Collection(ABC):
         mine = self.spec.embedder
         theirs = embedder.fingerprint if isinstance(embedder, EmbedderSpec) else embedder
         if (None if mine is None else mine.fingerprint) != theirs:
-            raise EmbedderMismatch(
-                f"collection {self.spec.name!r} holds vectors of {'no named embedder' if mine is None else mine.describe()}; "
-                f"these come from {embedder.describe() if isinstance(embedder, EmbedderSpec) else embedder}"
-            )
+            held = "no named embedder" if mine is None else mine.describe()
+            given = embedder.describe() if isinstance(embedder, EmbedderSpec) else embedder
+            raise EmbedderMismatch(f"collection {self.spec.name!r} holds vectors of {held}; these come from {given}")
 
     # What an adapter writes -------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ _BLOCK_FLOATS = 32_000_000  # 128 MB of float32 scores at a time
 
 def from_squared(score: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Euclidean distances from squared ones; rounding below zero is clamped before the root."""
-    return np.sqrt(np.maximum(score, 0))
+    return np.asarray(np.sqrt(np.maximum(score, 0)))
 
 
 def from_similarity(score: npt.NDArray[Any]) -> npt.NDArray[Any]:

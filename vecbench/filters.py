@@ -282,7 +282,7 @@ def _number(held: MetadataValue | None) -> int | float | None:
     return held if isinstance(held, int | float) and not isinstance(held, bool) else None
 
 
-def matches(where: Filter, metadata: Metadata) -> bool:  # noqa: PLR0911  one line per operator reads best
+def matches(where: Filter, metadata: Metadata) -> bool:  # noqa: PLR0911, PLR0912  one line per operator
     """Whether a record with this metadata passes the filter: the definition that stores are held against."""
     match where:
         case And(parts):

@@ -1,8 +1,8 @@
 """How a collection is indexed and how a search walks the index, under portable names.
 
-Every store gets all portable parameters explicitly, because defaults differ and some stores quantise silently. `native`
-holds the vendor's own parameters under the vendor's own names and is merged last. A parameter that a store cannot honour
-raises `UnsupportedIndex` or `UnsupportedOperation`; none is dropped.
+Every store gets all portable parameters explicitly, because defaults differ and some stores quantise silently.
+`native` holds the vendor's own parameters under the vendor's own names and is merged last. A parameter that a store
+cannot honour raises `UnsupportedIndex` or `UnsupportedOperation`; none is dropped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from vecbench.errors import ConfigError
 __all__ = ["DEFAULT_SEARCH", "HNSW", "Flat", "IVFFlat", "Index", "NativeIndex", "SearchParams", "parse_index"]
 
 
-def _positive(**values: int | None) -> None:
+def _positive(**values: object) -> None:
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and (type(value) is not int or value < 1):
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
@@ -74,7 +74,7 @@ class NativeIndex:
     native: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        if not self.name:
             raise ConfigError("NativeIndex needs the vendor's name for the index, a non-empty string")
 
 

@@ -7,11 +7,13 @@ import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vecbench.dataset import DatasetSource
 from vecbench.errors import AdapterError, AdapterNotFound, ConfigError, DatasetError, redact
 from vecbench.store import VectorStore
+
+if TYPE_CHECKING:
+    from vecbench.dataset import DatasetSource
 
 __all__ = ["StoreRef", "adapter", "adapter_names", "connect", "dataset_names", "dataset_source", "is_installed"]
 
@@ -102,6 +104,8 @@ def dataset_names() -> list[str]:
 
 def dataset_source(name: str) -> DatasetSource:
     """The data set registered under `name`, not loaded yet; `DatasetError` where there is none."""
+    from vecbench.dataset import DatasetSource
+
     points = _points(_DATASETS)
     if name not in points:
         close = difflib.get_close_matches(name, points, 1)

@@ -36,7 +36,7 @@ class CollectionSpec:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
+        if type(self.dim) is not int or self.dim < 1:
             raise ConfigError(f"collection {self.name!r}: dim must be a whole number of at least 1, got {self.dim!r}")
         try:
             object.__setattr__(self, "metric", Metric(self.metric))
@@ -49,7 +49,7 @@ class CollectionSpec:
                 f"collection {self.name!r}: dim is {self.dim} but {self.embedder.describe()} makes {self.embedder.dim}"
             )
         for key, kind in self.fields.items():
-            if not isinstance(key, str) or not key or kind not in get_args(FieldType):
+            if not key or kind not in get_args(FieldType):
                 raise ConfigError(
                     f"collection {self.name!r}: field {key!r} is declared as {kind!r}; "
                     f"known types: {', '.join(get_args(FieldType))}"

@@ -35,9 +35,7 @@ def hub_cache(model: PublishedModel) -> ModelFiles:
         raise Absent("the Hugging Face cache: huggingface_hub is not installed") from error
     paths: list[Path] = []
     for pinned in (model.weights, model.tokenizers[0]):
-        found = huggingface_hub.try_to_load_from_cache(
-            model.hub_repository, pinned.name, revision=model.hub_revision
-        )
+        found = huggingface_hub.try_to_load_from_cache(model.hub_repository, pinned.name, revision=model.hub_revision)
         if not isinstance(found, str):
             raise Absent(f"the Hugging Face cache: no {pinned.name} of {model.hub_repository}")
         verify(Path(found), pinned)
@@ -66,9 +64,7 @@ def hub(model: PublishedModel, progress: Progress | None) -> ModelFiles:
     done = 0
     for pinned in wanted:
         try:
-            path = huggingface_hub.hf_hub_download(
-                model.hub_repository, pinned.name, revision=model.hub_revision
-            )
+            path = huggingface_hub.hf_hub_download(model.hub_repository, pinned.name, revision=model.hub_revision)
         except Exception as error:  # whatever the client raises, the next place may still have the file
             raise Absent(f"the Hugging Face hub: {pinned.name}: {redact(str(error))[:300]}") from error
         verify(Path(path), pinned)
