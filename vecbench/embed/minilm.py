@@ -22,6 +22,7 @@ from vecbench.types import Vectors
 
 __all__ = ["MINILM_MODEL", "MINILM_SPEC", "MiniLM", "UnknownTokensWarning", "fixed_model"]
 
+_MAX_TOKENS = 256
 MINILM_MODEL = PublishedModel(
     name="all-MiniLM-L6-v2",
     weights=PinnedFile(
@@ -45,7 +46,7 @@ MINILM_SPEC = EmbedderSpec(
     weights_sha256=MINILM_MODEL.weights.sha256,
     tokenizer_sha256=MINILM_MODEL.tokenizers[0].sha256,
     dim=384,
-    max_tokens=256,
+    max_tokens=_MAX_TOKENS,
     pooling="mean",
     normalised=True,
     lowercase=True,
@@ -170,7 +171,7 @@ def _load_tokenizer(path: Path) -> Any:
         tokenizer = Tokenizer.from_file(str(path))
     else:
         tokenizer = BertWordPieceTokenizer.from_file(str(path), lowercase=True)
-    tokenizer.enable_truncation(MINILM_SPEC.max_tokens)
+    tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.no_padding()
     return tokenizer
 

@@ -115,7 +115,7 @@ class BertSession:
                 raise EmbedderError(f"{name} is {array.dtype} {array.shape}; it must be int64 (b, s), as input_ids is")
         if input_ids.shape[1] > self.config.max_positions:
             raise EmbedderError(
-                f"rows of {input_ids.shape[1]} tokens are longer than the encoder's {self.config.max_positions} positions"
+                f"input_ids has rows of {input_ids.shape[1]} tokens; the encoder takes {self.config.max_positions} at most"
             )
         if not len(input_ids):
             return np.empty((0, self.output.width(self.config)), np.float32)

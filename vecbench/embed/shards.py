@@ -32,7 +32,7 @@ __all__ = ["CacheDamagedWarning", "ShardStore"]
 
 FORMAT = 1
 _KEY_BYTES = 32
-_MERGE_ROWS = 1 << 16  # shards of more rows are left as they are
+_MERGE_BYTES = 1 << 25  # larger shards are left as they are
 
 
 class CacheDamagedWarning(UserWarning):
@@ -88,12 +88,13 @@ class ShardStore:
                 return
             all_keys, blocks = [keys[row] for row in fresh], [vectors[fresh]]
             kept = list(self._shards)
-            while kept and kept[-1].rows <= min(len(all_keys), _MERGE_ROWS):
+            most = _MERGE_BYTES // (4 * self._dim)
+            while kept and kept[-1].rows <= min(len(all_keys), most):
                 last = kept.pop()
-                older = self._vectors(last)
-                if older is None:  # damaged and dropped, with a warning
+                older_keys, older = self._keys(last), self._vectors(last)
+                if older_keys is None or older is None:  # damaged and dropped, with a warning
                     continue
-                all_keys = [*self._keys_of(last), *all_keys]
+                all_keys = [*older_keys, *all_keys]
                 blocks.insert(0, older)
             shard = self._write_shard(all_keys, np.concatenate(blocks))
             self._write_manifest([*kept, shard])
@@ -117,12 +118,8 @@ class ShardStore:
         for shard in shards:
             if shard in before:
                 continue
-            data = self._checked(self._directory / f"{shard.name}.keys", shard.keys_sha256)
-            if data is None or len(data) != shard.rows * _KEY_BYTES:
-                self._drop(shard, "its keys")
-                continue
-            for row in range(shard.rows):
-                self._where[data[row * _KEY_BYTES : (row + 1) * _KEY_BYTES]] = (shard, row)
+            for row, key in enumerate(self._keys(shard) or ()):
+                self._where[key] = (shard, row)
 
     def _read_manifest(self) -> list[_Shard]:
         path = self._directory / "manifest.json"
@@ -145,39 +142,45 @@ class ShardStore:
             )
         return shards
 
+    def _keys(self, shard: _Shard) -> list[bytes] | None:
+        """The keys of a shard in the order of its rows; None once it has been dropped."""
+        if shard not in self._shards:
+            return None
+        try:
+            data = (self._directory / f"{shard.name}.keys").read_bytes()
+        except OSError as error:
+            return self._drop(shard, str(error))
+        if len(data) != shard.rows * _KEY_BYTES or hashlib.sha256(data).hexdigest() != shard.keys_sha256:
+            return self._drop(shard, "its keys are torn or altered")
+        return [data[start : start + _KEY_BYTES] for start in range(0, len(data), _KEY_BYTES)]
+
     def _vectors(self, shard: _Shard) -> npt.NDArray[np.float32] | None:
         """The rows of a shard, memory-mapped after their checksum was found right; None once it has been dropped."""
-        if shard in self._open:
-            return self._open[shard]
+        if shard in self._open or shard not in self._shards:
+            return self._open.get(shard)
         path = self._directory / f"{shard.name}.npy"
-        if self._checked(path, shard.vectors_sha256) is not None:
-            vectors: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if vectors.dtype == np.float32 and vectors.shape == (shard.rows, self._dim):
-                self._open[shard] = vectors
-                return vectors
-        self._drop(shard, "its vectors")
-        return None
-
-    def _checked(self, path: Path, sha256: str) -> bytes | None:
-        """The file's content when it has that hash, else None. (A shard's vectors are 100 MB at most.)"""
         try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        return data if hashlib.sha256(data).hexdigest() == sha256 else None
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return self._drop(shard, str(error))
+        if digest != shard.vectors_sha256:
+            return self._drop(shard, "its vectors are torn or altered")
+        vectors: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if vectors.dtype != np.float32 or vectors.shape != (shard.rows, self._dim):
+            return self._drop(shard, f"its vectors are {vectors.dtype} {vectors.shape}")
+        self._open[shard] = vectors
+        return vectors
 
-    def _keys_of(self, shard: _Shard) -> list[bytes]:
-        rows = {row: key for key, (owner, row) in self._where.items() if owner == shard}
-        return [rows[row] for row in range(shard.rows)]
-
-    def _drop(self, shard: _Shard, what: str) -> None:
+    def _drop(self, shard: _Shard, reason: str) -> None:
+        """Forget a shard, here and in the manifest, and say so."""
         self._shards = [other for other in self._shards if other != shard]
         self._where = {key: place for key, place in self._where.items() if place[0] != shard}
         self._open.pop(shard, None)
         self._write_manifest(self._shards)
         _warn(
-            f"vector cache {self._directory}: {what} in shard {shard.name} are missing, torn or altered; its "
-            f"{shard.rows} vectors were dropped and will be computed again"
+            f"vector cache {self._directory}: shard {shard.name} was dropped ({reason}); "
+            f"its {shard.rows} vectors will be computed again"
         )
 
     def _write_shard(self, keys: Sequence[bytes], vectors: Vectors) -> _Shard:

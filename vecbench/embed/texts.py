@@ -40,9 +40,7 @@ def checked_vectors(vectors: Any, spec: EmbedderSpec, count: int) -> Vectors:
     if count == 0 and array.size == 0:
         return np.empty((0, spec.dim), np.float32)
     if array.shape != (count, spec.dim):
-        raise EmbedderError(
-            f"{spec.name} gave an array of shape {array.shape} for {count} texts, not {(count, spec.dim)}"
-        )
+        raise EmbedderError(f"{spec.name} gave shape {array.shape} for {count} texts; {(count, spec.dim)} is expected")
     if not (finite := np.isfinite(array).all(axis=1)).all():
         raise EmbedderError(f"{spec.name} gave NaN or infinity for text {int(np.argmin(finite))} of {count}")
     return array
