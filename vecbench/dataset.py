@@ -239,7 +239,9 @@ class DatasetSource:
     def load(self) -> Dataset:
         """The vectors, verified against this card; ChecksumMismatch where they are others."""
         made = self.make()
-        dataset = made if made.card == self.card else Dataset(self.card, made.base, made.queries, made.ids, made.query_ids)
+        dataset = (
+            made if made.card == self.card else Dataset(self.card, made.base, made.queries, made.ids, made.query_ids)
+        )
         dataset.verify()
         return dataset
 

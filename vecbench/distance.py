@@ -84,7 +84,11 @@ def top_k(queries: Vectors, base: Vectors, k: int, metric: Metric) -> tuple[npt.
 
 
 def _to_rows(query: npt.NDArray[np.float32], vectors: Vectors, metric: Metric) -> FloatArray:
-    return paired_distances(np.broadcast_to(query.astype(np.float64), vectors.shape), vectors, metric)
+    """float64 distances of one query to `vectors`, in blocks: a million rows of 384 in one go would take 9 GB."""
+    wide = query.astype(np.float64)
+    step = max(1, _BLOCK_FLOATS // 8 // vectors.shape[1])
+    blocks = [vectors[start : start + step] for start in range(0, len(vectors), step)]
+    return np.concatenate([paired_distances(np.broadcast_to(wide, b.shape), b, metric) for b in blocks])
 
 
 def _candidates(

@@ -163,8 +163,7 @@ def _load_tokenizer(path: Path) -> Any:
     Both are set by hand: the published tokenizer.json cuts after 128 and pads everything to 128.
     """
     try:
-        from tokenizers import Tokenizer
-        from tokenizers.implementations import BertWordPieceTokenizer
+        from tokenizers import BertWordPieceTokenizer, Tokenizer
     except ImportError as error:
         raise MissingDependency("Tokenising", module="tokenizers", extra="embed") from error
     if path.suffix == ".json":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ class SentenceTransformersEmbedder:
 
     revision: the state of the model on the hub; give a commit for vectors that can be made again. device: as torch
     names it. The prompts that the model brings for "query" and "document" are its prefixes. The identity holds a
-    hash of the loaded weights; the tokenizer is not hashed.
+    hash of the loaded weights, so a model from a directory goes by the directory's last name.
     """
 
     def __init__(
@@ -34,14 +36,9 @@ class SentenceTransformersEmbedder:
         batch_texts: int = 32,
         local_files_only: bool = False,
     ) -> None:
+        library = _library("sentence_transformers", extra="sentence-transformers")
         try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise MissingDependency(
-                "This embedder", module="sentence_transformers", extra="sentence-transformers"
-            ) from error
-        try:
-            self._model: Any = SentenceTransformer(
+            self._model: Any = library.SentenceTransformer(
                 model, revision=revision or None, device=device, local_files_only=local_files_only
             )
         except (OSError, ValueError, RuntimeError) as error:
@@ -49,7 +46,7 @@ class SentenceTransformersEmbedder:
         self._normalise, self._batch_texts = normalise, batch_texts
         prompts = dict(self._model.prompts or {})
         self.spec = EmbedderSpec(
-            name=model,
+            name=Path(model).resolve().name if Path(model).is_dir() else model,
             revision=revision,
             weights_sha256=_state_sha256(self._model.state_dict()),
             dim=int(self._model.encode([""], show_progress_bar=False).shape[1]),
@@ -98,12 +95,9 @@ class FastEmbedEmbedder:
     def __init__(
         self, model: str = "BAAI/bge-small-en-v1.5", *, threads: int | None = None, batch_texts: int = 64
     ) -> None:
+        library = _library("fastembed", extra="fastembed")
         try:
-            from fastembed import TextEmbedding
-        except ImportError as error:
-            raise MissingDependency("This embedder", module="fastembed", extra="fastembed") from error
-        try:
-            self._model: Any = TextEmbedding(model_name=model, threads=threads)
+            self._model: Any = library.TextEmbedding(model_name=model, threads=threads)
         except (OSError, ValueError, RuntimeError) as error:
             raise EmbedderError(f"fastembed cannot load {model!r}: {error}") from error
         self._batch_texts = batch_texts
@@ -128,10 +122,16 @@ class FastEmbedEmbedder:
         return checked_vectors(found, self.spec, count)
 
 
+def _library(module: str, *, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependency("This embedder", module=module, extra=extra) from error
+
+
 def _state_sha256(state: Any) -> str:
     """sha256 over the names and bytes of a torch state dict, in the order of the names."""
-    import torch
-
+    torch = import_module("torch")
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())

@@ -66,10 +66,7 @@ class BertSession:
     """
 
     def __init__(self, config: BertConfig, output: Output, weights: Weights, *, threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependency("Running an encoder", module="onnxruntime", extra="embed") from error
+        onnxruntime = _onnxruntime()
         if threads is not None and threads < 1:
             raise EmbedderError(f"threads is {threads}; it must be at least 1")
         self.config, self.output = config, output
@@ -115,12 +112,22 @@ class BertSession:
                 raise EmbedderError(f"{name} is {array.dtype} {array.shape}; it must be int64 (b, s), as input_ids is")
         if input_ids.shape[1] > self.config.max_positions:
             raise EmbedderError(
-                f"input_ids has rows of {input_ids.shape[1]} tokens; the encoder takes {self.config.max_positions} at most"
+                f"input_ids has {input_ids.shape[1]} tokens in a row; the encoder takes {self.config.max_positions}"
             )
         if not len(input_ids):
             return np.empty((0, self.output.width(self.config)), np.float32)
         result: npt.NDArray[np.float32] = self._session.run(None, feeds)[0]
         return result
+
+
+def _onnxruntime() -> Any:
+    """The library, told before its import to send nothing home: later it would have written an id and reported it."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency("Running an encoder", module="onnxruntime", extra="embed") from error
+    return onnxruntime
 
 
 def _usable_cpus() -> int:

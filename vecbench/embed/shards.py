@@ -149,9 +149,11 @@ class ShardStore:
         try:
             data = (self._directory / f"{shard.name}.keys").read_bytes()
         except OSError as error:
-            return self._drop(shard, str(error))
+            self._drop(shard, str(error))
+            return None
         if len(data) != shard.rows * _KEY_BYTES or hashlib.sha256(data).hexdigest() != shard.keys_sha256:
-            return self._drop(shard, "its keys are torn or altered")
+            self._drop(shard, "its keys are torn or altered")
+            return None
         return [data[start : start + _KEY_BYTES] for start in range(0, len(data), _KEY_BYTES)]
 
     def _vectors(self, shard: _Shard) -> npt.NDArray[np.float32] | None:
@@ -163,12 +165,15 @@ class ShardStore:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            return self._drop(shard, str(error))
+            self._drop(shard, str(error))
+            return None
         if digest != shard.vectors_sha256:
-            return self._drop(shard, "its vectors are torn or altered")
+            self._drop(shard, "its vectors are torn or altered")
+            return None
         vectors: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
         if vectors.dtype != np.float32 or vectors.shape != (shard.rows, self._dim):
-            return self._drop(shard, f"its vectors are {vectors.dtype} {vectors.shape}")
+            self._drop(shard, f"its vectors are {vectors.dtype} {vectors.shape}")
+            return None
         self._open[shard] = vectors
         return vectors
 
