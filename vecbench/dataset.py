@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,9 +36,9 @@ class TextFile(Protocol):
 class DatasetCard:
     """What a data set is, known before any vector is read.
 
-    name: lower-case words joined by hyphens; what the user types. sha256: hex digest of the vectors, see
-    `array_sha256`. embedder: identity of what made the vectors, None where nothing did. synthetic: the vectors stand for
-    no real thing, so their results say nothing about retrieval quality. notes: sentences shown with every result.
+    name: lower-case words joined by hyphens; what the user types. sha256: hex digest of base and queries, see
+    `array_sha256`. embedder: identity of what made the vectors, None where nothing did. synthetic: the vectors stand
+    for no real thing, so their results say nothing about retrieval quality. notes: sentences shown with every result.
     """
 
     name: str
@@ -247,17 +246,17 @@ class DatasetSource:
 
 
 def array_sha256(*arrays: npt.NDArray[Any]) -> str:
-    """Hex digest over arrays in order: for each, a JSON line of dtype and shape, then its bytes, little-endian, C order."""
+    """Hex digest over arrays in order: of each a JSON line of dtype and shape, then its little-endian bytes, C order."""
     digest = hashlib.sha256()
     for array in arrays:
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         header = json.dumps({"dtype": plain.dtype.str, "shape": plain.shape}, separators=(",", ":"))
         digest.update(header.encode("ascii") + b"\n")
-        digest.update(plain.reshape(-1).view(np.uint8))
+        digest.update(plain.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def _checked(name: str, part: str, vectors: Vectors) -> Vectors:
+def _checked(name: str, part: str, vectors: object) -> Vectors:
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.ndim != 2:
         what = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise DatasetError(f"data set {name}: {part} is {what}; it must be a float32 array of shape (rows, dimensions)")

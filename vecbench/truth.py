@@ -55,7 +55,7 @@ class GroundTruth:
             raise DatasetError(f"ground truth holds {self.k} neighbours of each query, {k} were asked for")
         if k == self.k:
             return self
-        rows, distances = (np.ascontiguousarray(a[:, :k]) for a in (self.rows, self.distances))
+        rows, distances = np.ascontiguousarray(self.rows[:, :k]), np.ascontiguousarray(self.distances[:, :k])
         return GroundTruth(self.metric, k, rows, distances, self.dataset_sha256)
 
 

@@ -12,7 +12,7 @@ from vecbench.types import Vectors
 
 __all__ = ["glosses_10k"]
 
-_HERE = resources.files(__package__)
+_HERE = resources.files("vecbench_datasets")
 
 
 def _read(name: str) -> Vectors:

@@ -1,9 +1,9 @@
 """How the vectors of glosses-10k were frozen: `python -m vecbench_datasets.make_glosses VECTORS.npy FOLDER`.
 
-VECTORS.npy holds one row per gloss, in an order that was shuffled once: the vectors of all-MiniLM-L6-v2 for "lemma: gloss",
-in any scale. They are brought onto the integers −127 … 127 by one factor for the whole array, 127 over its largest
-absolute component, and rounded. Rows that then repeat an earlier row are passed over; the first 10,000 of what remains are
-the base, the next 500 the queries. So no query equals a base vector or another query.
+VECTORS.npy holds one row per gloss, in an order that was shuffled once: the vectors of all-MiniLM-L6-v2 for
+"lemma: gloss", in any scale. They are brought onto the integers −127 … 127 by one factor for the whole array, 127 over
+its largest absolute component, and rounded. Rows that then repeat an earlier row are passed over; the first 10,000 of
+what remains are the base, the next 500 the queries. So no query equals a base vector or another query.
 """
 
 from __future__ import annotations

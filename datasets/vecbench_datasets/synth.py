@@ -1,10 +1,10 @@
 """synth-text: made vectors with the local geometry of text embeddings, the same bytes on every machine.
 
-A row is a cluster's centre plus a latent vector, both with slowly falling scales, carried into 384 dimensions by a basis
-of random signs, plus isotropic noise. Every number is an integer until the very end: a counter hash (splitmix64; Steele,
-Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), sums of its bytes, and one float64 matrix
-product of integers whose partial sums stay under 2^28, far below 2^53, and so are exact in any order. No libm, no
-numpy.random, no state: a row depends on its own number only, so the first 10,000 rows of the million are the 10,000.
+A row is a cluster's centre plus a latent vector, both with slowly falling scales, carried into 384 dimensions by a
+basis of random signs, plus isotropic noise. Every number is an integer until the very end: a counter hash (splitmix64;
+Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), sums of its bytes, and one float64
+matrix product of integers whose partial sums stay under 2^25, far below 2^53, and so are exact in any order. No libm,
+no numpy.random, no state: a row depends on its own number only, so the first 10,000 rows of the million are the 10,000.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = [
     "Form",
     "rows",
     "synth_text",
+    "synth_text_1m_raw",
+    "synth_text_1m_unit",
     "synth_text_10k_raw",
     "synth_text_10k_unit",
     "synth_text_50k_raw",
     "synth_text_50k_unit",
     "synth_text_100k_raw",
     "synth_text_100k_unit",
-    "synth_text_1m_raw",
-    "synth_text_1m_unit",
 ]
 
 Form: TypeAlias = Literal["unit", "raw"]
-"""unit: float32 vectors of length 1. raw: integers in float32, of differing lengths, small enough for exact distances."""
+"""unit: float32 vectors of length 1. raw: small integers in float32, of differing lengths, with exact distances."""
 DIM = 384
 N_QUERIES = 1000
 FIRST_QUERY = 1 << 32  # queries are the rows from this number on: held out of every base, and the same for all sizes
@@ -49,6 +49,7 @@ _BASIS, _CENTRES, _LABELS, _LATENTS, _NOISE = range(1, 6)  # streams of the hash
 _BLOCK_ROWS = 4096
 
 _U64: TypeAlias = npt.NDArray[np.uint64]
+_F64: TypeAlias = npt.NDArray[np.float64]
 
 
 def rows(start: int, stop: int, form: Form) -> Vectors:
@@ -65,12 +66,12 @@ def synth_text(n: int, form: Form, card: DatasetCard) -> Dataset:
     return Dataset(card, rows(0, n, form), rows(FIRST_QUERY, FIRST_QUERY + N_QUERIES, form))
 
 
-def _block(start: int, stop: int, form: Form) -> npt.NDArray[np.float64]:
+def _block(start: int, stop: int, form: Form) -> _F64:
     n = stop - start
     latent = _normals(_LATENTS, start * _LATENT, n * _LATENT).reshape(n, _LATENT)
     latent *= _scales()
     latent += _centres()[_labels(start, n)]
-    x = latent @ _basis()
+    x: _F64 = latent @ _basis()
     noise = _normals(_NOISE, start * DIM, n * DIM).reshape(n, DIM)
     noise *= _NOISE_SCALE
     x += noise
@@ -82,7 +83,7 @@ def _block(start: int, stop: int, form: Form) -> npt.NDArray[np.float64]:
 
 
 @cache
-def _scales() -> npt.NDArray[np.float64]:
+def _scales() -> _F64:
     """⌊256 / r^0.35⌋ for r = 1 … 128, by integers only: the largest s with s^20 · r^7 ≤ 256^20."""
     limit = _TOP_SCALE**20
     scales = [next(s for s in range(_TOP_SCALE, 0, -1) if s**20 * r**7 <= limit) for r in range(1, _LATENT + 1)]
@@ -90,24 +91,24 @@ def _scales() -> npt.NDArray[np.float64]:
 
 
 @cache
-def _basis() -> npt.NDArray[np.float64]:
+def _basis() -> _F64:
     """Signs +1 and −1, (128, 384): the top bit of the hash."""
     top = _hash(_BASIS, 0, _LATENT * DIM) >> np.uint64(63)
-    return (1.0 - 2.0 * top).reshape(_LATENT, DIM)
+    return (1.0 - 2.0 * top.astype(np.float64)).reshape(_LATENT, DIM)
 
 
 @cache
-def _centres() -> npt.NDArray[np.float64]:
+def _centres() -> _F64:
     return _normals(_CENTRES, 0, _CLUSTERS * _LATENT).reshape(_CLUSTERS, _LATENT) * _scales()
 
 
 def _labels(start: int, n: int) -> npt.NDArray[np.int64]:
     """The cluster of each row, drawn with probabilities proportional to 1/rank (Zipf)."""
     upto = np.cumsum([10**12 // rank for rank in range(1, _CLUSTERS + 1)], dtype=np.uint64)
-    return np.searchsorted(upto, _hash(_LABELS, start, n) % upto[-1], side="right")
+    return np.searchsorted(upto, _hash(_LABELS, start, n) % upto[-1:], side="right")
 
 
-def _normals(stream: int, start: int, n: int) -> npt.NDArray[np.float64]:
+def _normals(stream: int, start: int, n: int) -> _F64:
     """Near-normal integers: the sum of the eight bytes of a hash, less its mean; sd 209, range ±1020."""
     h = _hash(stream, start, n)
     pairs = np.uint64(0x00FF00FF00FF00FF)
@@ -120,7 +121,7 @@ def _normals(stream: int, start: int, n: int) -> npt.NDArray[np.float64]:
 
 
 def _hash(stream: int, start: int, n: int) -> _U64:
-    """Outputs `start` … `start + n − 1` of the splitmix64 generator whose state begins at the mixed number of the stream."""
+    """Outputs `start` … `start + n − 1` of the splitmix64 whose state begins at the mixed number of the stream."""
     z = np.arange(start + 1, start + n + 1, dtype=np.uint64)
     z *= np.uint64(_GOLDEN)
     z += _mix(np.array([stream * _GOLDEN % 2**64], np.uint64))
@@ -141,7 +142,7 @@ def _mix(z: _U64) -> _U64:
 
 
 def _source(label: str, n: int, form: Form) -> DatasetSource:
-    card = DatasetCard.from_toml(resources.files(__package__) / "cards" / f"synth-text-{label}-{form}.toml")
+    card = DatasetCard.from_toml(resources.files("vecbench_datasets") / "cards" / f"synth-text-{label}-{form}.toml")
     return DatasetSource(card, partial(synth_text, n, form, card))
 
 

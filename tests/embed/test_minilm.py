@@ -19,6 +19,7 @@ from vecbench.types import Vectors
 UNKNOWN = "龘"  # a character that the model does not know, and that is one token
 
 
+@pytest.mark.filterwarnings("ignore::vecbench.embed.UnknownTokensWarning")  # some of the texts are Chinese
 def test_agrees_with_the_published_model(
     minilm: MiniLM, reference_texts: list[str], reference_vectors: Vectors
 ) -> None:

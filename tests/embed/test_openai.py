@@ -1,0 +1,197 @@
+"""Against a real HTTP server on this machine that answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from vecbench.embed import Embedder, OpenAIEmbedder
+from vecbench.errors import ConfigError, EmbedderError
+
+KEY = "sk-very+secret/0123456789"
+
+
+def vector(text: str) -> list[float]:
+    return [float(len(text)), float(text.count("a")), 1.0]
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[dict[str, Any]] = []
+        self.script: list[tuple[int, dict[str, str], str]] = []  # answers to give before the right ones
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    quiet: ClassVar[bool] = True
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append({"path": self.path, "key": self.headers["Authorization"], **body})
+        if self.server.script:
+            status, headers, answer = self.server.script.pop(0)
+            if status == 0:  # hang up
+                self.close_connection = True
+                return
+        else:
+            status, headers = 200, {}
+            rows = [{"index": n, "embedding": vector(text)} for n, text in enumerate(body["input"])]
+            answer = json.dumps({"data": rows[::-1]})  # in no particular order
+        data = answer.encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def embedder(server: Server) -> Iterator[OpenAIEmbedder]:
+    with OpenAIEmbedder(
+        "some-model",
+        dim=3,
+        base_url=server.url + "/",
+        api_key=KEY,
+        batch_texts=2,
+        retries=2,
+        backoff_seconds=0.001,
+        timeout_seconds=5,
+        query_prefix="ask: ",
+        document_prefix="a text: ",
+    ) as made:
+        yield made
+
+
+def test_batches_order_prefixes_and_progress(server: Server, embedder: OpenAIEmbedder) -> None:
+    told: list[tuple[int, int]] = []
+    texts = ["", "aaaa", "b", "ca", "ddddddd"]
+    found = embedder.embed_documents(texts, progress=lambda done, total: told.append((done, total)))
+    assert np.array_equal(found, np.array([vector(f"a text: {text}") for text in texts], np.float32))
+    assert found.dtype == np.float32
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    assert [len(request["input"]) for request in server.requests] == [2, 2, 1]
+    assert server.requests[0]["path"] == "/v1/embeddings"
+    assert server.requests[0]["key"] == f"Bearer {KEY}"
+    assert server.requests[0]["model"] == "some-model"
+    assert "dimensions" not in server.requests[0]
+    assert np.array_equal(embedder.embed_queries(["a"]), np.array([vector("ask: a")], np.float32))
+    assert embedder.embed_documents([]).shape == (0, 3)
+    assert isinstance(embedder, Embedder)
+    assert (embedder.spec.dim, embedder.spec.query_prefix) == (3, "ask: ")
+
+
+def test_dimensions_are_asked_for_when_wanted(server: Server) -> None:
+    with OpenAIEmbedder("m", dim=3, base_url=server.url, send_dimensions=True) as embedder:
+        embedder.embed_documents(["a"])
+    assert server.requests[0]["dimensions"] == 3
+    assert server.requests[0]["key"] is None
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_passing_failures_are_tried_again(server: Server, embedder: OpenAIEmbedder, status: int) -> None:
+    server.script = [(status, {"Retry-After": "0.001"}, "slow down")] * 2
+    assert len(embedder.embed_documents(["a"])) == 1
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("status", "tries"), [(0, 3), (429, 3), (500, 3), (400, 1), (401, 1), (404, 1), (302, 1)])
+def test_lasting_failures_are_told_without_the_key(
+    server: Server, embedder: OpenAIEmbedder, status: int, tries: int
+) -> None:
+    server.script = [(status, {"Location": "http://127.0.0.1:9/"}, f"key {KEY} of Bearer {KEY} is bad")] * 5
+    with pytest.raises(EmbedderError) as caught:
+        embedder.embed_documents(["a"])
+    assert len(server.requests) == tries
+    message = str(caught.value)
+    assert "some-model" in message
+    assert f"answered {status}" in message or status == 0
+    assert (f"after {tries} tries" in message) == (tries > 1)
+    assert KEY not in message
+    assert KEY not in repr(caught.value.__cause__)
+    assert KEY not in repr(embedder)
+    assert KEY not in str(embedder.spec.to_dict())
+
+
+def answer(*rows: tuple[int, list[Any]]) -> str:
+    return json.dumps({"data": [{"index": index, "embedding": values} for index, values in rows]})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<html>hello</html>", "no list of embeddings"),
+        ("[]", "no list of embeddings"),
+        ('{"data": [{"index": 0}]}', "no list of embeddings"),
+        (answer((0, [1, 2, 3])), "1 embeddings, not those of the 2 texts"),
+        (answer((0, [1, 2, 3]), (2, [1, 2, 3])), "not those of the 2 texts"),
+        (answer((0, [1, 2, 3]), (0, [1, 2, 3])), "1 embeddings"),
+        (answer((0, [1, 2]), (1, [1, 2])), r"gave shape \(2, 2\) for 2 texts; \(2, 3\) is expected"),
+        (answer((0, [1, 2, 3]), (1, [1, 2])), "unequal length"),
+        (answer((0, [1, 2, 3]), (1, [1, 2, float("nan")])), "NaN or infinity for text 1"),
+        (answer((0, [1, 2, 3]), (1, ["x", "y", "z"])), "no array of numbers"),
+    ],
+)
+def test_wrong_answers_are_refused(server: Server, embedder: OpenAIEmbedder, content: str, message: str) -> None:
+    server.script = [(200, {}, content)]
+    with pytest.raises(EmbedderError, match=message):
+        embedder.embed_documents(["a", "b"])
+    assert len(server.requests) == 1
+
+
+def test_the_key_of_the_environment_stays_with_its_server(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with OpenAIEmbedder("m", dim=3, base_url=server.url) as embedder:
+        embedder.embed_documents(["a"])
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    with OpenAIEmbedder("m", dim=3) as embedder:
+        embedder.embed_documents(["a"])
+    assert [request["key"] for request in server.requests] == [None, f"Bearer {KEY}"]
+
+
+def test_wrong_settings_are_refused() -> None:
+    for url in ("ftp://x/v1", "localhost:8000", "http://"):
+        with pytest.raises(ConfigError, match="is not a URL"):
+            OpenAIEmbedder("m", dim=3, base_url=url)
+    with pytest.raises(ConfigError, match="characters that no key has") as caught:
+        OpenAIEmbedder("m", dim=3, api_key="sk-abc\nX-Other: 1")
+    assert "sk-abc" not in str(caught.value)
+    for wrong in ({"batch_texts": 0}, {"retries": -1}, {"timeout_seconds": 0.0}):
+        with pytest.raises(ConfigError, match="must be"):
+            OpenAIEmbedder("m", dim=3, **wrong)  # type: ignore[arg-type]  # one wrong setting at a time
+
+
+def test_a_server_that_is_not_there(server: Server) -> None:
+    url = server.url
+    server.server_close()
+    with (
+        OpenAIEmbedder("m", dim=3, base_url=url, retries=1, backoff_seconds=0.001) as embedder,
+        pytest.raises(EmbedderError, match=r"cannot be asked \(ConnectError.*after 2 tries"),
+    ):
+        embedder.embed_documents(["a"])
