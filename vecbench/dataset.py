@@ -246,7 +246,7 @@ class DatasetSource:
 
 
 def array_sha256(*arrays: npt.NDArray[Any]) -> str:
-    """Hex digest over arrays in order: of each a JSON line of dtype and shape, then its little-endian bytes, C order."""
+    """Hex digest over arrays in order: of each a JSON line of dtype and shape, then little-endian bytes, C order."""
     digest = hashlib.sha256()
     for array in arrays:
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
@@ -263,7 +263,8 @@ def _checked(name: str, part: str, vectors: object) -> Vectors:
     if 0 in vectors.shape:
         raise DatasetError(f"data set {name}: {part} has shape {vectors.shape}; it must not be empty")
     # A float64 sum of float32 values cannot overflow, so it is finite exactly when they all are, and needs no mask.
-    sums = vectors.sum(axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is one of the cases looked for
+        sums = vectors.sum(axis=1, dtype=np.float64)
     if not np.isfinite(sums).all():
         row = int(np.flatnonzero(~np.isfinite(sums))[0])
         raise DatasetError(f"data set {name}: row {row} of {part} holds NaN or infinity")

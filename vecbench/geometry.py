@@ -27,10 +27,10 @@ class Geometry:
 
     lid_median, lid_p10, lid_p90: local intrinsic dimension at the queries, from `lid_k` neighbours. lid_undefined:
     queries left out of it, see `local_dimensions`. contrast_1, contrast_10: mean distance over the mean distance of the
-    nearest, and of the tenth nearest, row. norm_*: percentiles of the base norms; norm_cv: their standard deviation over
-    their mean. duplicate_rate: share of base rows that repeat an earlier row. overlap_10: share of the ten nearest that
-    Euclidean and cosine distance have in common. queries_used: evenly spaced queries on which all but size, norms and
-    duplicates were measured; neighbours are always searched in the whole base.
+    nearest, and of the tenth nearest, row. norm_*: percentiles of the base norms; norm_cv: their standard deviation
+    over their mean. duplicate_rate: share of base rows that repeat an earlier row. overlap_10: share of the ten nearest
+    that Euclidean and cosine distance have in common. queries_used: evenly spaced queries on which all but size, norms
+    and duplicates were measured; neighbours are always searched in the whole base.
     """
 
     n_base: int
@@ -122,9 +122,9 @@ def local_dimensions(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float
 
 def duplicate_rate(vectors: Vectors) -> float:
     """Share of rows that equal an earlier row in every component; 0 for none, 0.75 where each occurs four times."""
-    # Only rows whose hashes meet are compared, so the answer is exact however good the hash is. The multipliers are
-    # odd and fixed; adding 0 turns −0 into 0, which compares equal but has other bits.
-    multipliers = np.arange(1, vectors.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    # Only rows whose hashes meet are compared, so the answer is exact however good the hash is. Adding 0 turns −0 into
+    # 0, which is equal but has other bits.
+    multipliers = _multipliers(vectors.shape[1])
     keys = np.empty(len(vectors), np.uint64)
     for start in range(0, len(vectors), _BLOCK_ROWS):
         bits = (vectors[start : start + _BLOCK_ROWS] + np.float32(0)).view(np.uint32)
@@ -134,6 +134,11 @@ def duplicate_rate(vectors: Vectors) -> float:
     if not len(suspects):
         return 0.0
     return (len(suspects) - len(np.unique(suspects, axis=0))) / len(vectors)
+
+
+def _multipliers(dim: int) -> npt.NDArray[np.uint64]:
+    """Powers of an odd number modulo 2^64."""
+    return np.array([pow(0x9E3779B97F4A7C15, i, 1 << 64) for i in range(1, dim + 1)], np.uint64)
 
 
 def _evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:

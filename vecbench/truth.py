@@ -26,6 +26,7 @@ __all__ = ["GroundTruth", "default_truth_dir", "ground_truth"]
 
 _FORMAT = 1  # raised when the files, or the rule by which neighbours are chosen, change
 _QUERIES_AT_ONCE = 64
+_PARTS = ("rows", "distances")
 _MANIFEST = re.compile(r"k(\d+)\.json")
 
 
@@ -150,9 +151,6 @@ def _read(folder: Path, dataset: Dataset, metric: Metric, k: int) -> GroundTruth
     if rows.shape != (len(dataset.queries), size) or truth.sha256 != promised:
         raise ChecksumMismatch(f"ground truth k{size} in {folder} is damaged: sha256 {truth.sha256}, not {promised}")
     return truth
-
-
-_PARTS = ("rows", "distances")
 
 
 def _array(path: Path) -> npt.NDArray[Any]:

@@ -2,9 +2,10 @@
 
 A row is a cluster's centre plus a latent vector, both with slowly falling scales, carried into 384 dimensions by a
 basis of random signs, plus isotropic noise. Every number is an integer until the very end: a counter hash (splitmix64;
-Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), sums of its bytes, and one float64
-matrix product of integers whose partial sums stay under 2^25, far below 2^53, and so are exact in any order. No libm,
-no numpy.random, no state: a row depends on its own number only, so the first 10,000 rows of the million are the 10,000.
+Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), sums of its bytes, and one
+float64 matrix product of integers whose partial sums stay under 2^25, far below 2^53, and so are exact in any order. No
+libm, no numpy.random, no state: a row depends on its own number only, so the first 10,000 rows of the million are
+the 10,000.
 """
 
 from __future__ import annotations

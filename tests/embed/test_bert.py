@@ -42,19 +42,24 @@ def random_weights(config: BertConfig, output: Output) -> dict[str, npt.NDArray[
 
 
 def linear(weights: dict[str, Array], name: str, x: Array) -> Array:
-    return x @ weights[f"{name}.weight"].T.astype(np.float64) + weights[f"{name}.bias"]
+    result: Array = x @ weights[f"{name}.weight"].T.astype(np.float64) + weights[f"{name}.bias"]
+    return result
 
 
 def norm(weights: dict[str, Array], name: str, x: Array, epsilon: float) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    result: Array = scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return result
 
 
 def gelu(x: Array, activation: str) -> Array:
+    result: Array
     if activation == "gelu":
-        return x * np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(x)
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        result = x * np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(x)
+    else:
+        result = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return result
 
 
 def encode(config: BertConfig, output: Output, weights: dict[str, Array], ids: list[int], segments: list[int]) -> Array:
@@ -136,11 +141,12 @@ def test_refuses_weights_that_do_not_fit(
     config, output, weights = small
     path = tmp_path / "m.safetensors"
     name = "encoder.layer.1.output.dense.weight"
-    for wrong, message in [
+    cases: list[tuple[dict[str, npt.NDArray[Any]], str]] = [
         ({k: v for k, v in weights.items() if k != name}, rf"1 weights .* missing, first '{name}'"),
         ({**weights, name: weights[name].T.copy()}, rf"'{name}' is F32 \(20, 12\)"),
         ({**weights, name: weights[name].astype(np.float16)}, rf"'{name}' is F16"),
-    ]:
+    ]
+    for wrong, message in cases:
         save_file(wrong, path)
         with pytest.raises(EmbedderError, match=message):
             read_weights(path, config, output)
@@ -165,7 +171,7 @@ def test_refuses_inputs_that_do_not_fit(small: tuple[BertConfig, Output, dict[st
     with pytest.raises(EmbedderError, match=r"attention_mask is int64 \(1, 4\)"):
         session.run(ids, ids[:1], ids)
     with pytest.raises(EmbedderError, match="input_ids is int32"):
-        session.run(ids.astype(np.int32), ids, ids)  # type: ignore[arg-type]  # the wrong type is what is tested
+        session.run(ids.astype(np.int32), ids, ids)
     long = np.ones((1, 17), np.int64)
     with pytest.raises(EmbedderError, match="17 tokens in a row; the encoder takes 16"):
         session.run(long, long, long)

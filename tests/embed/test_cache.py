@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +65,8 @@ def test_computes_each_text_once_and_across_processes(tmp_path: Path) -> None:
     again = CachedEmbedder(other, tmp_path)
     found = again.embed_documents(texts)
     assert np.array_equal(found, expected(texts))
-    assert (found.dtype, found.flags.c_contiguous) == (np.float32, True)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
     assert other.asked == []
     assert len(again) == 51
     assert again.spec is SPEC
@@ -220,6 +223,46 @@ def test_threads_share_one_cache(tmp_path: Path) -> None:
         thread.join()
     assert failures == []
     assert len(cached) == 51
+
+
+class Crash(BaseException):
+    """Nothing catches it, as nothing catches a power cut."""
+
+
+def test_a_crash_before_any_step_of_a_write_leaves_the_cache_whole(tmp_path: Path) -> None:
+    first, second = ["a", "b", "c"], ["d", "e", "f", "g"]  # as many that the second write merges the first
+    for step in range(1, 100):
+        directory = tmp_path / str(step)
+        CachedEmbedder(DigestEmbedder(), directory).embed_documents(first)
+        steps = iter(range(1, step + 1))
+
+        def crashing(real: Any, steps: Iterator[int] = steps, last: int = step) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if next(steps) == last:
+                    raise Crash
+                return real(*args, **kwargs)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", crashing(os.fsync))
+            for name in ("replace", "unlink"):
+                patch.setattr(Path, name, crashing(getattr(Path, name)))
+            try:
+                CachedEmbedder(DigestEmbedder(), directory).embed_documents(second)
+            except Crash:
+                crashed = True
+            else:
+                crashed = False
+        inner = DigestEmbedder()
+        again = CachedEmbedder(inner, directory)  # a CacheDamagedWarning would be an error
+        assert np.array_equal(again.embed_documents([*first, *second]), expected([*first, *second]))
+        assert inner.asked == [] or (crashed and inner.asked == second)
+        assert {path.name for path in (directory / SPEC.fingerprint).iterdir()} >= {"manifest.json", "lock"}
+        if not crashed:
+            assert step > 9  # three files, of which each is synced, renamed, and its directory synced
+            return
+    pytest.fail("the write never came to its end")
 
 
 WRITER = """

@@ -184,7 +184,7 @@ def test_wrong_settings_are_refused() -> None:
     assert "sk-abc" not in str(caught.value)
     for wrong in ({"batch_texts": 0}, {"retries": -1}, {"timeout_seconds": 0.0}):
         with pytest.raises(ConfigError, match="must be"):
-            OpenAIEmbedder("m", dim=3, **wrong)  # type: ignore[arg-type]  # one wrong setting at a time
+            OpenAIEmbedder("m", dim=3, **wrong)
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
