@@ -62,6 +62,7 @@ def test_float32_distances_are_those_of_whole_numbers(dataset: Dataset) -> None:
 def test_the_embedder_is_the_fixed_model_but_for_the_grid(dataset: Dataset) -> None:
     spec = dataset.embedder
     assert spec == replace(MINILM_SPEC, name="all-MiniLM-L6-v2 on an integer grid", normalised=False)
+    assert spec is not None
     assert spec.fingerprint != MINILM_SPEC.fingerprint
 
 

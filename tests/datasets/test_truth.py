@@ -65,6 +65,18 @@ def _key(x: npt.NDArray[np.int64], q: npt.NDArray[np.int64], metric: Metric, row
     return Fraction(-dot) if metric is Metric.DOT else -Fraction(dot * abs(dot), int(x[row] @ x[row]))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_more_equal_rows_than_candidates_still_come_in_the_order_of_their_numbers(metric: Metric) -> None:
+    random = np.random.default_rng(6)
+    base = random.normal(size=(3000, 16)) + 3
+    copies = np.sort(random.choice(3000, 500, replace=False))
+    base[copies] = random.normal(size=16) + 3
+    if metric is Metric.DOT:
+        base[copies] *= 9  # nearest under dot is the longest
+    found = ground_truth(Dataset.from_arrays("copies", base, base[copies[:1]]), metric, 10, cache=None)
+    assert found.rows.tolist() == [copies[:10].tolist()]
+
+
 def test_distances_are_in_the_unit_of_the_metric() -> None:
     dataset = Dataset.from_arrays("axes", [[3, 0], [0, 4], [-5, 0]], [[1, 0]])
     expected = {

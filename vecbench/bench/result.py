@@ -1,0 +1,153 @@
+"""The result file: typed, versioned JSON in which every figure can be recomputed from the raw values beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vecbench.bench.machine import Machine
+from vecbench.errors import BenchmarkError
+
+__all__ = ["CaseResult", "Column", "Phases", "Report", "SettingResult", "StoreVersions"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Column(_Model):
+    """An integer array: little-endian int64 bytes, zlib, base64. `decode` gives it back."""
+
+    shape: list[int]
+    zlib_base64: str
+
+    @classmethod
+    def encode(cls, array: npt.NDArray[np.int64]) -> Column:
+        """The array as text."""
+        packed = zlib.compress(np.ascontiguousarray(array, "<i8").tobytes(), 6)
+        return cls(shape=list(array.shape), zlib_base64=base64.b64encode(packed).decode("ascii"))
+
+    def decode(self) -> npt.NDArray[np.int64]:
+        """The array, int64; `BenchmarkError` where the text is damaged."""
+        try:
+            size = 8 * int(np.prod(self.shape))
+            raw = zlib.decompressobj().decompress(base64.b64decode(self.zlib_base64, validate=True), size + 1)
+            return np.frombuffer(raw, "<i8").reshape(self.shape).astype(np.int64)
+        except (ValueError, zlib.error) as e:
+            raise BenchmarkError(f"a column of the result is damaged: {e}") from e
+
+
+class StoreVersions(_Model):
+    """Who answered."""
+
+    label: str
+    deployment: str
+    engine: str
+    engine_version: str
+    client: str
+    client_version: str
+
+
+class Phases(_Model):
+    """Four clocks, in nanoseconds, and what they cost. `first_query_ns` is the cold one."""
+
+    create_ns: int
+    ingest_ns: int
+    optimize_ns: int
+    first_query_ns: int
+    memory_before_bytes: int
+    memory_after_bytes: int
+    disk_bytes: int | None
+    cpu_seconds: float
+
+
+class SettingResult(_Model):
+    """One search setting: raw values of every round, and the figures taken from them.
+
+    latencies_ns: (rounds, q). answers: row numbers of the base, (rounds, q, k), −1 for none. qps_serial: queries per
+    second of one client asking one at a time, the median over rounds; the interval is over all queries.
+    """
+
+    name: str
+    params: dict[str, Any]
+    latencies_ns: Column
+    answers: Column
+    recall_mean: float
+    recall_interval: tuple[float, float]
+    recall_by_id: float
+    recall_p10: float
+    recall_p5: float
+    recall_min: float
+    recall_under_half: float
+    duplicates: int
+    missing: int
+    p50_ns: float
+    p50_interval_ns: tuple[float, float]
+    p95_ns: float
+    p99_ns: float
+    qps_serial: float
+    max_distance_error: float
+
+
+class CaseResult(_Model):
+    """One store under one metric. void: it ran, but a check failed, so its numbers do not count."""
+
+    store: str
+    metric: str
+    status: Literal["ok", "failed", "void"]
+    error: str | None = None
+    versions: StoreVersions | None = None
+    effective: dict[str, Any] = {}
+    phases: Phases | None = None
+    settings: list[SettingResult] = []
+
+
+class Report(_Model):
+    """A whole run."""
+
+    format: Literal["vecbench-report"] = "vecbench-report"
+    version: Literal[1] = 1
+    vecbench_version: str
+    started_utc: str
+    plan: dict[str, Any]
+    dataset: dict[str, Any]
+    machine: Machine
+    null_cost_ns: float | None = None
+    cases: list[CaseResult] = []
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether any case has no valid numbers."""
+        return any(c.status != "ok" for c in self.cases)
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("w", encoding="utf-8") as f:
+            f.write(self.model_dump_json(indent=1))
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a file; `BenchmarkError` names the field that is wrong."""
+        try:
+            return cls.model_validate(json.loads(path.read_text("utf-8")))
+        except OSError as e:
+            raise BenchmarkError(f"{path} cannot be read: {e}") from e
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BenchmarkError(f"{path} is no result of this version: {where}: {first['msg']}") from e
+        except ValueError as e:
+            raise BenchmarkError(f"{path} is no JSON: {e}") from e
