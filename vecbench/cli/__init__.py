@@ -1,1 +1,1 @@
-"""The command line: one module per verb. What is heavy is imported inside the verbs, so that `--help` answers at once."""
+"""The command line: one module per verb. Heavy imports happen inside the verbs: `--help` answers at once."""

@@ -28,8 +28,10 @@ def embed(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Files with one text per line; - reads stdin.")
     ],
+    *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.npy", help="Where the vectors go; FILE.json beside it describes them.")
+        Path,
+        typer.Option("--out", metavar="FILE.npy", help="Where the vectors go; FILE.json beside it describes them."),
     ],
     field: Annotated[
         str | None, typer.Option("--field", metavar="NAME", help="Read JSON lines, and embed this field of each.")
@@ -46,7 +48,6 @@ def embed(
 ) -> None:
     """Turn texts into vectors with the fixed model, all-MiniLM-L6-v2.
 
-    \b
     Row n of FILE.npy (float32, 384 numbers, length 1) is line n of the input. The model's weights (some 90 MB) are
     fetched once, when they are nowhere on the machine. A text that was embedded before comes from a cache.
     \b

@@ -74,10 +74,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("run")(run.run)
-app.command("stores")(stores.stores)
-app.command("datasets")(datasets.datasets)
-app.command("embed")(embed.embed)
+app.command("run", short_help="Measure stores: recall, latency, build time, memory.")(run.run)
+app.command("stores", short_help="List the stores, or ask whether one answers.")(stores.stores)
+app.command("datasets", short_help="List the data sets, or measure one.")(datasets.datasets)
+app.command("embed", short_help="Turn texts into vectors with the fixed model.")(embed.embed)
 
 
 def _version(wanted: bool) -> None:

@@ -38,7 +38,6 @@ def stores(
       vecbench stores
       vecbench stores --probe
       vecbench stores qdrant=http://localhost:6333
-    \b
     The list imports no store's client. Exit code 1: a store that was named did not answer.
     """
     if names:
@@ -109,7 +108,7 @@ def _known(*, probe: bool, as_json: bool) -> None:
     wide.print(
         table(
             "",
-            ["store", "installed", "engine" if probe else "client", "modes", "metrics", "indexes", "filters", "exact"],
+            ["store", "ready", "engine" if probe else "client", "modes", "metrics", "indexes", "filters", "exact"],
             [_row(store, probe=probe) for store in found],
             right=["filters"],
         )
@@ -133,9 +132,9 @@ def _row(store: Mapping[str, Any], *, probe: bool) -> list[str]:
         store["name"],
         "yes" if store["installed"] else "no",
         version,
-        ", ".join(store["modes"]) or "–",
-        ", ".join(can["metrics"]),
-        ", ".join(can["indexes"]),
+        "\n".join(store["modes"]) or "–",
+        "\n".join(can["metrics"]),
+        "\n".join(can["indexes"]),
         str(len(can["filters"])),
         "yes" if can["exact_search"] else "no",
     ]

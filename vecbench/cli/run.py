@@ -1,0 +1,152 @@
+"""`vecbench run`: measure stores on a data set, show the tables, leave a result file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vecbench.cli.naming import checked_stores, numbers
+from vecbench.cli.output import complain, console, require_writable
+from vecbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbench.types import Metric
+
+__all__ = ["run"]
+
+
+def run(
+    *,
+    stores: Annotated[
+        list[str],
+        typer.Option("--stores", "-s", metavar="LIST", help="Stores with commas between: name, name:mode or name=url."),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `vecbench datasets`.")] = (
+        "glosses-10k"
+    ),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="[euclidean|cosine|dot]",
+            help="May be given more than once.  [default: euclidean and cosine]",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", help="Neighbours asked for by each query.")] = 10,
+    index: Annotated[
+        str,
+        typer.Option("--index", metavar="TEXT", help="flat, hnsw:m=16,ef_construction=200 or ivf_flat:nlist=128."),
+    ] = "hnsw",
+    ef: Annotated[
+        str, typer.Option("--ef", metavar="LIST", help="Values of ef_search (of nprobe under ivf_flat) to go through.")
+    ] = "16,32,64,128,256",
+    exact: Annotated[
+        bool, typer.Option("--exact/--no-exact", help="Also measure exact search, where a store has it.")
+    ] = True,
+    rounds: Annotated[int, typer.Option("--rounds", help="How often every setting is measured.")] = 3,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            "--queries", metavar="N", help="Use the first N queries only.  [default: all]", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides the order of rows and rounds.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The result file.  [default: vecbench-UTC-DATASET.json in this directory]",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the result file if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON in place of the tables.")] = False,
+) -> None:
+    """Measure stores: recall, latency, throughput, build time, memory.
+
+    Every store is filled with the same vectors and asked the same queries, in a process of its own. Recall and latency
+    come from the same answers. The tables and a result file with every raw value are what is left.
+    \b
+    Examples:
+      vecbench run --stores qdrant,faiss
+      vecbench run --stores faiss --index hnsw:m=32,ef_construction=200 --ef 32,64,128
+      vecbench run --stores qdrant=http://localhost:6333 --metric cosine --out qdrant.json
+    \b
+    Exit codes:
+      0    every store was measured
+      1    a store failed; the others are in the tables and the file
+      2    the command line cannot be used; nothing was run
+      130  Ctrl-C; what was measured is kept
+    """
+    # All that can be wrong with the command line is found before anything runs.
+    refs = checked_stores(stores)
+    path = _result_path(out, dataset)
+    require_writable(path, force=force)
+
+    from vecbench.bench.plan import Plan
+    from vecbench.index import parse_index
+    from vecbench.registry import dataset_source
+
+    dataset_source(dataset)
+    plan = Plan(
+        stores=tuple(refs),
+        dataset=dataset,
+        metrics=_metrics(metric or ["euclidean", "cosine"]),
+        k=k,
+        index=parse_index(index),
+        ef=numbers("--ef", ef),
+        exact=exact,
+        rounds=rounds,
+        seed=seed,
+        queries=queries,
+    )
+
+    from vecbench.bench import runner
+    from vecbench.cli.progress import showing
+    from vecbench.cli.tables import show_report
+
+    with showing(quiet=quiet) as on_event:
+        report = runner.run(plan, on_event=on_event)
+    try:
+        report.save(path)
+    except OSError as e:
+        complain(f"the result could not be written to {path}: {e.strerror or e}")
+    else:
+        complain(str(path), head="result file")
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        show_report(report, console())
+    for case in report.cases:
+        if case.status != "ok":
+            complain(f"{case.store}, {case.metric}: {case.status}: {case.error}")
+    if report.interrupted:
+        complain("interrupted; what was measured until then is kept")
+        raise typer.Exit(130)
+    if report.failed or not path.exists():
+        raise typer.Exit(1)
+
+
+def _result_path(out: Path | None, dataset: str) -> Path:
+    from datetime import UTC, datetime
+
+    if out is not None:
+        return out
+    name = "".join(c if c.isalnum() or c == "-" else "_" for c in dataset)
+    return Path(f"vecbench-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}.json")
+
+
+def _metrics(names: list[str]) -> tuple[Metric, ...]:
+    from vecbench.types import Metric
+
+    try:
+        return tuple(Metric(name) for name in names)
+    except ValueError:
+        unknown = next(name for name in names if name not in set(Metric))
+        raise ConfigError(f"--metric {unknown!r} is not known; known: {', '.join(Metric)}") from None
