@@ -253,10 +253,17 @@ class EdgeCollection(Collection):
             sent |= params.native
         return self._qe.SearchParams(**sent)
 
+    def _ask(self, queries: Vectors, options: dict[str, Any]) -> list[list[Any]]:
+        qe, shard = self._qe, self._live()
+        if len(queries) == 1:
+            return [shard.search(qe.SearchRequest(query=qe.Query.Nearest(queries[0]), **options))]
+        requests = [qe.QueryRequest(query=qe.Query.Nearest(q), **options) for q in queries]
+        return list(shard.query_batch(qe.QueryBatchRequest(requests))) if requests else []
+
     def _search(
         self, queries: Vectors, k: int, where: Filter | None, params: SearchParams, include: tuple[Include, ...]
     ) -> SearchResult:
-        qe, shard = self._qe, self._live()
+        qe = self._qe
         options = {
             "limit": k,
             "filter": self._filter(where),
@@ -264,11 +271,13 @@ class EdgeCollection(Collection):
             "with_payload": selector(include, self.spec.metric) if include else ["id"],
             "with_vector": "vectors" in include,
         }
-        if len(queries) == 1:
-            answers = [shard.search(qe.SearchRequest(query=qe.Query.Nearest(queries[0]), **options))]
-        else:
-            requests = [qe.QueryRequest(query=qe.Query.Nearest(q), **options) for q in queries]
-            answers = shard.query_batch(qe.QueryBatchRequest(requests)) if requests else []
+        answers = self._ask(queries, options)
+        short = [i for i, points in enumerate(answers) if len(points) < k]
+        if short and self._ef is not None and not params.exact:
+            # A filter can cut the graph into pieces, and the walk ends with the piece it is in: look everywhere.
+            options["params"] = qe.SearchParams(exact=True)
+            for i, points in zip(short, self._ask(queries[short], options), strict=True):
+                answers[i] = points
         raw = [np.array([p.score for p in points]) for points in answers]
         return SearchResult(
             [[p.payload["id"] for p in points] for points in answers],
@@ -314,5 +323,5 @@ class EdgeCollection(Collection):
             "segments": info.segments_count,
             "payload_indexes": sorted(info.payload_schema),
             "disk_bytes": sum(f.stat().st_blocks * 512 for f in home.rglob("*") if f.is_file()),
-            "note": f"vectors of less than {self._shard.sent['indexing_threshold']} KB in a segment stay without a graph",
+            "note": f"vectors of less than {self._shard.sent['indexing_threshold']} KB in a segment have no graph",
         }

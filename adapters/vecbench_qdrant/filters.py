@@ -91,7 +91,7 @@ def translate(where: Filter, to: Dialect) -> Any:
     return to.group(must=[_condition(where, to)])
 
 
-def _condition(where: Filter, to: Dialect) -> Any:  # noqa: PLR0911  one line per operator
+def _condition(where: Filter, to: Dialect) -> Any:  # noqa: PLR0911, PLR0912  one line per operator
     match where:
         case And(parts):
             return to.group(must=[_condition(p, to) for p in parts]) if parts else _everything(to)

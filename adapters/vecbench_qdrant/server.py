@@ -275,39 +275,34 @@ class ClientCollection(Collection):
             raise UnsupportedOperation(
                 f"qdrant has no search parameter {', '.join(sorted(unknown))}; it has exact, hnsw_ef, indexed_only"
             )
+        if self._engine.local:
+            return None  # the imitation searches exhaustively whatever it is told, and warns
         return self._models.SearchParams(**{**sent, **params.native})
+
+    def _ask(self, queries: Vectors, options: dict[str, Any]) -> list[list[Any]]:
+        answers: list[list[Any]] = []
+        for start in range(0, len(queries), 100):
+            requests = [self._models.QueryRequest(query=q, **options) for q in queries[start : start + 100].tolist()]
+            answers += [r.points for r in self._client.query_batch_points(self._name, requests)]
+        return answers
 
     def _search(
         self, queries: Vectors, k: int, where: Filter | None, params: SearchParams, include: tuple[Include, ...]
     ) -> SearchResult:
-        filtered, settings = self._filter(where), self._search_params(params, k)
-        fetch, with_vectors = selector(include, self.spec.metric), "vectors" in include
-        answers: list[list[Any]] = []
-        if len(queries) == 1:
-            found = self._client.query_points(
-                self._name,
-                query=queries[0].tolist(),
-                limit=k,
-                query_filter=filtered,
-                search_params=settings,
-                with_payload=fetch,
-                with_vectors=with_vectors,
-            )
-            answers.append(found.points)
-        else:
-            for start in range(0, len(queries), 100):
-                requests = [
-                    self._models.QueryRequest(
-                        query=q,
-                        limit=k,
-                        filter=filtered,
-                        params=settings,
-                        with_payload=fetch,
-                        with_vector=with_vectors,
-                    )
-                    for q in queries[start : start + 100].tolist()
-                ]
-                answers += [r.points for r in self._client.query_batch_points(self._name, requests)]
+        options = {
+            "limit": k,
+            "filter": self._filter(where),
+            "params": self._search_params(params, k),
+            "with_payload": selector(include, self.spec.metric),
+            "with_vector": "vectors" in include,
+        }
+        answers = self._ask(queries, options)
+        short = [i for i, points in enumerate(answers) if len(points) < k]
+        if short and self._ef is not None and not params.exact and not self._engine.local:
+            # A filter can cut the graph into pieces, and the walk ends with the piece it is in: look everywhere.
+            options["params"] = self._models.SearchParams(exact=True)
+            for i, points in zip(short, self._ask(queries[short], options), strict=True):
+                answers[i] = points
         raw = [np.array([p.score for p in points]) for points in answers]
         metric = self.spec.metric
         return SearchResult(

@@ -9,7 +9,7 @@ import typer
 from vecbench.cli.output import console, figure, print_json, table
 
 if TYPE_CHECKING:
-    from vecbench.dataset import DatasetSource
+    from vecbench.dataset import DatasetCard, DatasetSource
     from vecbench.geometry import Geometry
 
 __all__ = ["datasets"]
@@ -43,25 +43,32 @@ def datasets(
     out.print(
         table(
             "",
-            ["data set", "rows × dim", "queries", "licence", "what it is"],
+            ["data set", "rows × dim", "queries", "licence", "vectors"],
             [
-                [card.name, f"{card.n_base:,} × {card.dim}", f"{card.n_queries:,}", card.licence, card.title]
+                [
+                    card.name,
+                    f"{card.n_base:,} × {card.dim}",
+                    f"{card.n_queries:,}",
+                    card.licence,
+                    "synthetic" if card.synthetic else "real",
+                ]
                 for card in cards
             ],
             right=["rows × dim", "queries"],
         )
     )
-    for source, notes in _same([(card.source, card.notes, card.name) for card in cards]):
-        out.print(f"{source}: {notes}", soft_wrap=True)
+    for text, names in _sharing(cards).items():
+        out.print(f"{text}:\n    {', '.join(names)}", soft_wrap=True)
     out.print("`vecbench datasets NAME` loads one and measures it.")
 
 
-def _same(cards: list[tuple[str, tuple[str, ...], str]]) -> list[tuple[str, str]]:
-    """Names that share source and notes, joined, with both: the sizes of one generator say the same thing once."""
+def _sharing(cards: list[DatasetCard]) -> dict[str, list[str]]:
+    """Sources and notes, each with the names of the data sets that it is said of."""
     names: dict[str, list[str]] = {}
-    for source, notes, name in cards:
-        names.setdefault("; ".join((source, *notes)), []).append(name)
-    return [(", ".join(shared), text) for text, shared in names.items()]
+    for card in cards:
+        for text in (f"source: {card.source}", *(f"note: {note}" for note in card.notes)):
+            names.setdefault(text, []).append(card.name)
+    return names
 
 
 def _details(source: DatasetSource, *, as_json: bool) -> None:

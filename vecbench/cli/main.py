@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 
 FAILED, USAGE, CRASHED, INTERRUPTED = 1, 2, 70, 130
 _YOURS = (ConfigError, AdapterError, DatasetError)  # what another command line, or an installation, would mend
-_UsageError = typer.BadParameter.__mro__[1]  # Typer names it in no public module
+_UsageError: Any = typer.BadParameter.__mro__[1]  # Typer names it in no public module
 
 _HELP = """Measure vector stores, and see what they can do.
 
@@ -59,9 +59,7 @@ class _Group(TyperGroup):
             complain(str(e))
             raise typer.Exit(USAGE if isinstance(e, _YOURS) else FAILED) from None
         except _UsageError as e:  # it may quote an argument, and an argument may be a URL with a password
-            message = getattr(e, "message", None)
-            if message is not None:
-                e.message = redact(message)  # type: ignore[attr-defined]  # checked by getattr
+            e.message = redact(e.message)
             raise
 
 

@@ -84,6 +84,8 @@ class _Bars:
     def _leave(self, case: str) -> None:
         """Steps that report no end of their own have ended when another begins."""
         last, self._current = self._current, case
-        if last is not None and last != case and self._phase[last] in {"loading", "ground truth"}:
+        if last is None or last == case:
+            return
+        if self._phase[last] in {"loading", "ground truth"} or last.startswith("null,"):
             self._progress.update(self._tasks[last], phase="done", completed=1, total=1)
             self._progress.stop_task(self._tasks[last])

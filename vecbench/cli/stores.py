@@ -128,11 +128,11 @@ def _row(store: Mapping[str, Any], *, probe: bool) -> list[str]:
         version = f"{info['label']} {info['engine_version']}" if info else "–"
     else:
         version = store["client_version"] or "–"
+    start = [store["name"], "yes" if store["installed"] else "no", version, "\n".join(store["modes"]) or "–"]
+    if can is None:
+        return [*start, "by mode:", "--probe", "–", "–"]
     return [
-        store["name"],
-        "yes" if store["installed"] else "no",
-        version,
-        "\n".join(store["modes"]) or "–",
+        *start,
         "\n".join(can["metrics"]),
         "\n".join(can["indexes"]),
         str(len(can["filters"])),
@@ -153,7 +153,8 @@ def _describe(name: str, *, probe: bool) -> dict[str, Any]:
         "installed": module is None,
         "client_version": _client_versions(store),
         "modes": list(store.modes),
-        "capabilities": _capabilities(store.capabilities),
+        # A store whose abilities depend on how it is deployed declares them when it is opened.
+        "capabilities": _capabilities(store.capabilities) if store.capabilities.metrics else None,
         "install": f"pip install 'vecbench[{store.extra}]'" if store.extra else "",
     }
     if probe and module is None:

@@ -1,0 +1,15 @@
+"""The conformance suite: what a store must do to be one of vecbench's. For adapters of ours and of others.
+
+    class TestMyStore(ConformanceSuite):
+        def open_store(self, path):
+            return MyStore.open(path=path)
+
+Needs pytest and hypothesis. The suite is driven by the store's `capabilities`: what is claimed must pass, what is not
+claimed must raise `Unsupported…`. A known gap is a `Limit` with a reason; it becomes a strict xfail, which fails the
+build when the gap closes.
+"""
+
+from vecbench.testing.limits import Limit
+from vecbench.testing.suite import ConformanceSuite
+
+__all__ = ["ConformanceSuite", "Limit"]
