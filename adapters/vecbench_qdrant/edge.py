@@ -32,18 +32,14 @@ from vecbench.store import VectorStore, import_client
 from vecbench.types import Include, Metric, Records, SearchResult, Vectors
 from vecbench_qdrant.filters import EdgeDialect, translate
 from vecbench_qdrant.folder import Folder
+from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
 
 __all__ = ["EdgeCollection", "EdgeEngine"]
 
 _DISTANCES = {Metric.EUCLIDEAN: "Euclid", Metric.COSINE: "Cosine", Metric.DOT: "Dot"}
-# In kilobytes of vectors. The engine's own defaults are 10,000: smaller data would be searched exhaustively, and a
-# benchmark of it would measure that. 0 means never.
-_THRESHOLD = 1
-_OPTIMIZER = {
-    "deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size", "indexing_threshold"
-}  # fmt: skip
-_GRAPH = {"m", "ef_construct", "full_scan_threshold", "max_indexing_threads", "payload_m", "inline_storage"}
+_THRESHOLD = 1  # kilobytes of vectors; 0 would mean never
+_GRAPH = frozenset({"m", "ef_construct", "full_scan_threshold", "max_indexing_threads", "payload_m", "inline_storage"})
 
 
 class EdgeEngine:
@@ -148,21 +144,7 @@ class EdgeEngine:
     def _config(self, spec: CollectionSpec) -> tuple[Any, dict[str, Any]]:
         """The engine's configuration, and what of it `describe` tells."""
         qe, index = self.qe, spec.index
-        if isinstance(index, HNSW):
-            graph: dict[str, Any] = {"m": index.m, "ef_construct": index.ef_construction}
-            known = _GRAPH | _OPTIMIZER
-        else:
-            graph, known = {"m": 0, "ef_construct": 4}, _OPTIMIZER  # m=0: no graph
-        unknown = set(index.native) - known
-        if unknown:
-            raise UnsupportedIndex(
-                f"qdrant-edge has no parameter {', '.join(sorted(unknown))} for a {index.kind} index; "
-                f"it has {', '.join(sorted(known))}"
-            )
-        graph["full_scan_threshold"] = _THRESHOLD
-        optimizer: dict[str, Any] = {"indexing_threshold": _THRESHOLD}
-        for key, value in index.native.items():
-            (optimizer if key in _OPTIMIZER else graph)[key] = value
+        graph, optimizer = index_parameters(index, _GRAPH, threshold=_THRESHOLD)
         try:
             config = qe.EdgeConfig(
                 vectors=qe.EdgeVectorParams(size=spec.dim, distance=getattr(qe.Distance, _DISTANCES[spec.metric])),

@@ -31,20 +31,19 @@ from vecbench.index import HNSW, SearchParams
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore, import_client
 from vecbench.types import Include, Metric, Records, SearchResult, Vectors
+from vecbench_qdrant.faults import mask, translate_error
 from vecbench_qdrant.filters import ClientDialect, translate
 from vecbench_qdrant.folder import safe_name
+from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
 
 __all__ = ["ClientCollection", "ClientEngine"]
 
 _DISTANCES = {Metric.EUCLIDEAN: "EUCLID", Metric.COSINE: "COSINE", Metric.DOT: "DOT"}
 _PREFIX = "vecbench-"
-_THRESHOLD = 10  # kilobytes of vectors, see edge.py; what a server's own lower bound is was not tried
+_THRESHOLD = 10  # kilobytes of vectors, see vecbench_qdrant.parameters; smaller was not tried on a server
+_GRAPH = frozenset({"m", "ef_construct", "full_scan_threshold", "max_indexing_threads", "payload_m", "on_disk"})
 _REQUEST_BYTES = 16_000_000  # half of the server's default limit of 32 MB a request
-_OPTIMIZER = {
-    "deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size", "indexing_threshold"
-}  # fmt: skip
-_GRAPH = {"m", "ef_construct", "full_scan_threshold", "max_indexing_threads", "payload_m", "on_disk"}
 
 _SERVER = Capabilities(
     metrics=frozenset(Metric),
@@ -117,18 +116,18 @@ class ClientEngine:
                 check_compatibility=False,  # it warns; the version is asked for below
             )
         except (ValueError, TypeError) as e:
-            raise ConfigError(f"qdrant: {_mask(redact(str(e)), api_key)}") from e
+            raise ConfigError(f"qdrant: {mask(redact(str(e)), api_key)}") from e
         try:
             engine_version = str(client.info().version)
             client.get_collections()
         except Exception as e:
             client.close()
-            ours = _translate(e, f"connecting to {target}", api_key)
+            ours = translate_error(e, f"connecting to {target}", api_key)
             raise (
                 ours
                 if isinstance(ours, ConnectionFailed | StoreTimeout)
                 else ConnectionFailed(
-                    f"qdrant: something else than Qdrant answers at {target}: {_mask(redact(str(e)), api_key)[:200]}"
+                    f"qdrant: something else than Qdrant answers at {target}: {mask(redact(str(e)), api_key)[:200]}"
                 )
             ) from e
         info = StoreInfo(
@@ -146,7 +145,7 @@ class ClientEngine:
     def create(self, store: VectorStore, spec: CollectionSpec) -> Collection:
         """The spec goes into the collection's own metadata."""
         m = self.models
-        graph, optimizer = _index_parameters(spec)
+        graph, optimizer = index_parameters(spec.index, _GRAPH, threshold=_THRESHOLD)
         try:
             configs = {
                 "hnsw_config": m.HnswConfigDiff(**graph),
@@ -195,7 +194,7 @@ class ClientEngine:
 
     def translate(self, error: Exception, doing: str) -> StoreError | None:
         """See `Engine`; the key is masked in whatever the server says."""
-        return _translate(error, doing, self._secret)
+        return translate_error(error, doing, self._secret)
 
 
 class ClientCollection(Collection):
@@ -355,49 +354,9 @@ class ClientCollection(Collection):
         }
 
 
-def _index_parameters(spec: CollectionSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    index = spec.index
-    graph: dict[str, Any] = {"m": 0}
-    known = _OPTIMIZER
-    if isinstance(index, HNSW):
-        graph, known = {"m": index.m, "ef_construct": index.ef_construction}, _OPTIMIZER | _GRAPH
-    unknown = set(index.native) - known
-    if unknown:
-        raise UnsupportedIndex(
-            f"qdrant has no parameter {', '.join(sorted(unknown))} for a {index.kind} index; "
-            f"it has {', '.join(sorted(known))}"
-        )
-    graph["full_scan_threshold"] = _THRESHOLD
-    optimizer: dict[str, Any] = {"indexing_threshold": _THRESHOLD}
-    for key, value in index.native.items():
-        (optimizer if key in _OPTIMIZER else graph)[key] = value
-    return graph, optimizer
-
-
 def _answers(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _mask(text: str, secret: str | None) -> str:
-    return text.replace(secret, "***") if secret else text
-
-
-def _translate(error: Exception, doing: str, secret: str | None) -> StoreError | None:
-    text = _mask(redact(str(error)), secret)
-    status = getattr(error, "status_code", None)
-    code = getattr(error, "code", None)
-    grpc = getattr(code() if callable(code) else None, "name", "")
-    kinds = {k.__name__ for k in (*type(error).__mro__, *type(getattr(error, "source", None)).__mro__)}
-    if status in {401, 403} or grpc in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
-        return ConnectionFailed(f"qdrant: {doing} failed: the server refused the credentials; check api_key")
-    if grpc == "DEADLINE_EXCEEDED" or status in {408, 504} or "TimeoutException" in kinds:
-        return StoreTimeout(f"qdrant: {doing} took too long: {text}")
-    if status == 404 or grpc == "NOT_FOUND" or (isinstance(error, ValueError) and "not found" in text):
-        return CollectionNotFound(f"qdrant: {doing} failed: the collection is not there (any more)")
-    if "ResponseHandlingException" in kinds or grpc == "UNAVAILABLE" or status in {502, 503}:
-        return ConnectionFailed(f"qdrant: {doing} failed: the server cannot be reached: {text[:300]}")
-    return None
