@@ -52,7 +52,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             complain("interrupted")
-            raise typer.Exit(1) from None
+            raise typer.Exit(INTERRUPTED) from None
         except VecbenchError as e:
             if _debug():
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class RecordTests(Base):
             [],
             ["", "x"],
         ]
-        metadata = [{"v": v} for v in values]
+        metadata: list[dict[str, Any]] = [{"v": v} for v in values]
         ids = [f"id{i}" for i in range(len(values))]
         collection = self.make(store, load=Records(ids, raw_vectors(len(values), DIM), metadata))
         back = collection.get(ids).metadata

@@ -49,9 +49,8 @@ class SearchTests(Base):
             queries = raw_vectors(30, DIM, seed=4)
             rows, _ = top_k(queries, data.vectors, 10, metric)
             exact = store.capabilities.exact_search or isinstance(self.index, Flat)
-            wanted = [({}, 0.5)] + ([({"exact": True}, 1.0)] if exact else [])
-            for params, least in wanted:
-                found = collection.search(queries, k=10, params=SearchParams(**params)).ids
+            for params, least in [(SearchParams(), 0.5), (SearchParams(exact=True), 1.0)][: 1 + exact]:
+                found = collection.search(queries, k=10, params=params).ids
                 hits = [len({f"id{r}" for r in row} & set(ids)) for row, ids in zip(rows, found, strict=True)]
                 assert np.mean(hits) / 10 >= least
 
