@@ -7,7 +7,7 @@ stores a vector of the wrong length and silently leaves it out of the index. So 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,9 @@ def _cast(vectors: npt.ArrayLike, dim: int, what: str) -> Vectors:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused with its row
             array = np.ascontiguousarray(vectors, np.float32)
     except (ValueError, TypeError) as e:
-        for i, row in enumerate(vectors if isinstance(vectors, Sequence) else ()):
-            if not isinstance(row, str) and hasattr(row, "__len__") and len(row) != dim:
+        rows: Sequence[object] = vectors if isinstance(vectors, Sequence) else ()
+        for i, row in enumerate(rows):
+            if isinstance(row, Sized) and not isinstance(row, str) and len(row) != dim:
                 raise DimensionMismatch(f"{what}: row {i} has {len(row)} numbers, the collection has {dim}") from e
         raise InvalidVector(f"{what} cannot be read as float32 numbers: {e}") from e
     if array.ndim in {1, 2} and len(array) == 0:

@@ -38,7 +38,7 @@ class FaissCollection(Collection):
         self._faiss = faiss
         self._directory: Directory | None = directory
         self._rows: Rows | None = Rows(faiss, spec.dim, spec.metric)
-        self._ann: Any = None
+        self._ann: Any = None  # a FAISS index once it is built
         self._built = 0
         self._flushed = 0  # rows on disk; they lie there in the order of their numbers, dead ones too
         self._rewrite = False  # the rows were numbered anew: the next flush writes them all
@@ -166,7 +166,8 @@ class FaissCollection(Collection):
                 self._faiss.normalize_L2(unit)
             plain = where is None and not rows.dead and self._built == len(rows) and self._ann is not None
             if plain and not params.exact:
-                scores, found = self._ann.search(unit, min(k, len(rows)), params=self._cached(params, k))
+                ann: Any = self._ann
+                scores, found = ann.search(unit, min(k, len(rows)), params=self._cached(params, k))
                 if (found[:, -1] < 0).any():  # the graph came back short
                     scores, found = self._exact(rows, unit, k, None)
             else:

@@ -24,21 +24,27 @@ class Engine(Protocol):
 
     def create(self, store: VectorStore, spec: CollectionSpec) -> Collection:
         """Create a collection that does not exist yet."""
+        ...
 
     def open(self, store: VectorStore, name: str) -> Collection:
         """Open a collection; `CollectionNotFound`."""
+        ...
 
     def names(self) -> list[str]:
         """The names of vecbench's collections."""
+        ...
 
     def drop(self, name: str) -> None:
         """Delete a collection; `CollectionNotFound`."""
+        ...
 
     def close(self) -> None:
         """Close what was opened."""
+        ...
 
     def translate(self, error: Exception, doing: str) -> StoreError | None:
         """Our error for one of the client's."""
+        ...
 
 
 class QdrantStore(VectorStore):

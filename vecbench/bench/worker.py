@@ -255,7 +255,7 @@ def serve(request: dict[str, Any], commands: TextIO, emit: Callable[[dict[str, A
                 return
     except VecbenchError as e:
         status = "void" if isinstance(e, RunVoid) else "failed"
-        emit({"event": "error", "status": status, "error": redact(f"{type(e).__name__}: {e}")})
+        emit({"event": "error", "status": status, "error": redact(str(e))})
     except Exception as e:
         emit({"event": "error", "status": "failed", "error": redact(f"unexpected {type(e).__name__}: {e}")})
 
