@@ -61,8 +61,8 @@ def adapter(name: str) -> type[VectorStore]:
     points = _points(_ADAPTERS)
     if name not in points:
         close = difflib.get_close_matches(name, points, 1)
-        hint = f"; did you mean {close[0]!r}" if close else ""
-        raise AdapterNotFound(f"no store is called {name!r}{hint}. Known: {', '.join(sorted(points))}")
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise AdapterNotFound(f"no store is called {name!r}{hint} Known: {', '.join(sorted(points))}")
     try:
         found = points[name].load()
     except (ImportError, AttributeError) as e:
@@ -109,8 +109,8 @@ def dataset_source(name: str) -> DatasetSource:
     points = _points(_DATASETS)
     if name not in points:
         close = difflib.get_close_matches(name, points, 1)
-        hint = f"; did you mean {close[0]!r}" if close else ""
-        raise DatasetError(f"no data set is called {name!r}{hint}. Known: {', '.join(sorted(points))}")
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise DatasetError(f"no data set is called {name!r}{hint} Known: {', '.join(sorted(points))}")
     try:
         found = points[name].load()
     except (ImportError, AttributeError) as e:
