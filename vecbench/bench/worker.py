@@ -80,7 +80,7 @@ class Worker:
 
     def load(self) -> dict[str, Any]:
         """Connect, create, ingest, optimize, flush, and check that all of it is there."""
-        self._data = tempfile.TemporaryDirectory(prefix="store-", dir=self._folder)
+        self._data = Path(tempfile.mkdtemp(prefix="store-", dir=self._folder))  # goes with the parent's folder
         store = self._connect()
         info = store.info
         if not info.benchmarkable:
@@ -125,7 +125,7 @@ class Worker:
     def _connect(self) -> VectorStore:
         if self._ref.url is not None or self._ref.mode is not None or self._ref.name in {"memory", "null"}:
             return self._ref.connect()
-        return self._ref.connect(path=Path(self._data.name) / "data")
+        return self._ref.connect(path=self._data / "data")
 
     def _usable_settings(self, store: VectorStore) -> list[str]:
         can = store.capabilities
@@ -235,7 +235,7 @@ class Worker:
         return sum(psutil.Process(pid).memory_info().rss for pid in (os.getpid(), *pids))
 
     def _disk(self) -> int:
-        return sum(p.stat().st_size for p in Path(self._data.name).rglob("*") if p.is_file())
+        return sum(p.stat().st_size for p in self._data.rglob("*") if p.is_file())
 
 
 def serve(request: dict[str, Any], commands: TextIO, emit: Callable[[dict[str, Any]], None]) -> None:
