@@ -103,6 +103,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ},
+        # A shell starts background jobs with SIGINT ignored, and children inherit it: the test sends a real Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no threads run here
     )
     assert process.stderr is not None
     said = ""
