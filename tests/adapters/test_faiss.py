@@ -185,4 +185,4 @@ def test_factory_strings() -> None:
 def test_options_are_checked() -> None:
     for options in ({"colour": "red"}, {"threads": 0}, {"url": "http://localhost"}):
         with pytest.raises(ConfigError):
-            connect("faiss", **options)  # type: ignore[arg-type]  # the refusal is the point
+            connect("faiss", **options)
