@@ -146,9 +146,9 @@ def test_a_report_survives_its_file(report: Report, tmp_path: Path) -> None:
     report.save(tmp_path / "r.json")
     assert Report.load(tmp_path / "r.json") == report
     text = (tmp_path / "r.json").read_text("utf-8")
-    assert os.uname().nodename not in text
     assert str(Path.home()) not in text
     data = json.loads(text)
+    assert os.uname().nodename not in data["machine"].values()
     data["version"] = 99
     (tmp_path / "r.json").write_text(json.dumps(data))
     with pytest.raises(BenchmarkError, match="version"):
