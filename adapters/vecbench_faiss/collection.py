@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,23 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from vecbench.distance import from_similarity, from_squared, paired_distances
-from vecbench.errors import CollectionNotFound
+from vecbench.errors import CollectionNotFound, StoreRejected
 from vecbench.filters import Filter
-from vecbench.index import Flat, SearchParams
+from vecbench.index import DEFAULT_SEARCH, Flat, SearchParams
 from vecbench.spec import CollectionSpec
 from vecbench.store import Collection, VectorStore
-from vecbench.types import Distances, Include, Metric, Records, SearchResult, Vectors
-from vecbench_faiss import ann as ann_index
+from vecbench.types import INCLUDE_ALL, Distances, Include, Metric, Records, SearchResult, Vectors
+from vecbench_faiss.ann import Ann, build, check_index, check_search
 from vecbench_faiss.persist import Directory, Segment
 from vecbench_faiss.rows import Rows, SharedLock
 
 __all__ = ["FaissCollection"]
 
-_ALL: tuple[Include, ...] = ("vectors", "metadata", "documents")
-_FEW = 1000  # matches that are searched exactly: faster than a graph that must find them, and nothing is missed
-_FEW_SHARE = 0.05  # of the rows: below it a filtered graph search loses recall (0.8 at ef 200 with 2 % matching)
-_DIRECT = 16  # queries at once: from 20 on FAISS expands the square, which loses digits on un-normalised vectors
+# Matches that are searched exactly, at least: faster than an index that must find them, and none is missed. A graph is
+# also left aside where it would compute more distances than there are matches.
+_FEW = 1000
+_FEW_SHARE = 0.05  # of the rows
 _MAX_SEGMENTS = 64
+_DEAD_SHARE = 0.2  # of the rows: from there on `optimize` builds the index anew; FAISS cannot remove from a graph
+
+_LARGE_DOT = 0.05  # of ‖q‖·‖x‖: float32 sums of 1,000 products err by up to 5e-7 of it, by 1e-5 of such a result
 
 _Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -38,13 +42,17 @@ class FaissCollection(Collection):
         self._faiss = faiss
         self._directory: Directory | None = directory
         self._rows: Rows | None = Rows(faiss, spec.dim, spec.metric)
-        self._ann: Any = None  # a FAISS index once it is built
+        self._kind = check_index(faiss, spec.index, spec.dim)
+        self._ann: Ann | None = None
         self._built = 0
-        self._flushed = 0  # rows on disk; they lie there in the order of their numbers, dead ones too
-        self._rewrite = False  # the rows were numbered anew: the next flush writes them all
+        self._renumbered = False  # dead rows were dropped: the next flush writes everything
         self._index_unsaved = False
         self._lock = SharedLock()
-        self._parameters: tuple[SearchParams | None, int, Any] = (None, 0, None)
+        self._every = faiss.IDSelectorAll()
+        self._seen_params = DEFAULT_SEARCH
+        # Compressed indexes answer with approximate scores: theirs are measured again. Float32 inner products of long
+        # vectors lose the digits that a small result would need.
+        self._rescore = spec.index.kind == "native" or spec.metric is Metric.DOT
         if directory is not None:
             self._load(directory)
 
@@ -53,11 +61,19 @@ class FaissCollection(Collection):
         for segment in directory.read(self.spec.dim):
             assert segment.records.vectors is not None  # noqa: S101  segments hold every column
             rows.restore(segment.records, segment.records.vectors, segment.dead)
-        rows.died.clear()
-        self._flushed = len(rows)
+        rows.restored()
         saved = directory.index_file()
         if saved is not None:
-            self._ann, self._built = self._faiss.read_index(str(saved[0])), saved[1]
+            path, built = saved
+            try:
+                self._ann = Ann(self._faiss, self.spec.index, self._faiss.read_index(str(path)))
+            except RuntimeError:
+                pass  # the file is whole, but of another version of FAISS: built again below
+            else:
+                self._built = built
+                self._ann.probe(rows.search_vectors()[:1])
+        if self._ann is None and directory.has_index:
+            self._rebuild()
 
     def _live(self) -> Rows:
         if self._rows is None:
@@ -72,7 +88,7 @@ class FaissCollection(Collection):
     @property
     def native(self) -> Any:
         """The FAISS index: the approximate one where it is built, the flat one else."""
-        return self._ann if self._ann is not None else self._live().flat
+        return self._ann.handle if self._ann is not None else self._live().flat
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -90,50 +106,55 @@ class FaissCollection(Collection):
     def _delete_where(self, where: Filter) -> None:
         with self._lock.writing():
             rows = self._live()
-            rows.kill([rows.ids[r] for r in np.flatnonzero(rows.selected(where)).tolist()])
+            rows.kill([rows.ids[r] for r in np.flatnonzero(rows.select(where).mask).tolist()])
 
     def _flush(self, timeout: float) -> None:
+        self.save()
+
+    def save(self) -> None:
+        """Write to disk what is not there yet; nothing to do in memory."""
         with self._lock.writing():
-            rows = self._live()
-            if self._directory is None:
+            rows, directory = self._live(), self._directory
+            if directory is None:
                 return
-            if self._directory.segments >= _MAX_SEGMENTS:
-                self._rewrite, self._index_unsaved = True, True
-            start = 0 if self._rewrite else self._flushed
-            if self._rewrite or start < len(rows) or rows.died:
-                segment = Segment(rows.died, rows.columns(range(start, len(rows)), _ALL))
-                if self._rewrite:
-                    segment.dead = np.flatnonzero(~rows.alive).tolist()
-                self._directory.append(segment, replace_all=self._rewrite)
-                self._flushed, self._rewrite = len(rows), False
+            everything = self._renumbered or directory.segments >= _MAX_SEGMENTS
+            start = 0 if everything else directory.rows
+            if self._renumbered or start < len(rows) or rows.died:
+                dead = np.flatnonzero(~rows.alive).tolist() if everything else rows.died
+                segment = Segment(dead, rows.columns(range(start, len(rows)), INCLUDE_ALL))
+                directory.append(segment, replace_all=everything, keep_index=not self._renumbered)
+                self._renumbered = False
                 rows.died.clear()
             if self._index_unsaved and self._ann is not None:
-                self._directory.write_index(lambda file: self._faiss.write_index(self._ann, file), self._built)
+                handle = self._ann.handle
+                directory.write_index(lambda file: self._faiss.write_index(handle, file), self._built)
             self._index_unsaved = False
-
-    def _compact(self) -> None:
-        """Drop dead rows; the index is built anew, for FAISS cannot remove from a graph."""
-        self._rows = self._live().compacted()
-        self._ann, self._built, self._rewrite = None, 0, True
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        rows = self._live()
-        self._ann = ann_index.build(self._faiss, self.spec.index, self.spec.metric, rows.search_vectors())
-        self._built = len(rows) if self._ann is not None else 0
-        self._index_unsaved = self._ann is not None
-        self._parameters = (None, 0, None)
 
     def _optimize(self, timeout: float) -> None:
         with self._lock.writing():
             rows = self._live()
-            if rows.dead:
-                self._compact()
+            if rows.dead > _DEAD_SHARE * len(rows) or (rows.dead and self._ann is None):
+                self._rows = rows.compacted()
+                self._ann, self._built, self._renumbered = None, 0, True
+                self._rebuild()
             elif self._ann is None:
                 self._rebuild()
             elif self._built < len(rows):
-                ann_index.extend(self._ann, rows.search_vectors(self._built))
-                self._built, self._index_unsaved = len(rows), True
+                self._extend(self._ann, rows)
+
+    def _rebuild(self) -> None:
+        rows = self._live()
+        self._ann = build(self._faiss, self.spec.index, self.spec.metric, rows.search_vectors())
+        self._built = len(rows) if self._ann is not None else 0
+        self._index_unsaved = self._ann is not None
+
+    def _extend(self, ann: Ann, rows: Rows) -> None:
+        try:
+            ann.add(rows.search_vectors(self._built), self._built)
+        except RuntimeError as e:
+            self._ann, self._built = None, 0  # nobody knows how many rows went in
+            raise StoreRejected(f"faiss: the index of {self.spec.name!r} takes no more rows; optimize again") from e
+        self._built, self._index_unsaved = len(rows), True
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -145,119 +166,115 @@ class FaissCollection(Collection):
     def _count(self, where: Filter | None) -> int:
         with self._lock.reading():
             rows = self._live()
-            return len(rows) - rows.dead if where is None else int(rows.selected(where).sum())
+            return len(rows) - rows.dead if where is None else rows.select(where).count
 
     def _scan(self, where: Filter | None, batch_size: int, include: tuple[Include, ...]) -> Iterator[Records]:
         with self._lock.reading():
             rows = self._live()
-            ids = [rows.ids[r] for r in np.flatnonzero(rows.selected(where)).tolist()]
+            ids = [rows.ids[r] for r in np.flatnonzero(rows.select(where).mask).tolist()]
         for start in range(0, len(ids), batch_size):
             yield self._get(ids[start : start + batch_size], include)
 
     def _search(
         self, queries: Vectors, k: int, where: Filter | None, params: SearchParams, include: tuple[Include, ...]
     ) -> SearchResult:
+        if params is not self._seen_params:
+            check_search(self._kind, self.spec.index, params)
+            self._seen_params = params
         self._lock.start_reading()
         try:
-            rows = self._live()
+            rows, ann = self._live(), self._ann
+            k = min(k, len(rows.ids) - rows.dead)
             unit = queries
             if self.spec.metric is Metric.COSINE:
-                unit = queries.copy()
-                self._faiss.normalize_L2(unit)
-            plain = where is None and not rows.dead and self._built == len(rows) and self._ann is not None
-            if plain and not params.exact:
-                ann: Any = self._ann
-                scores, found = ann.search(unit, min(k, len(rows)), params=self._cached(params, k))
-                if (found[:, -1] < 0).any():  # the graph came back short
-                    scores, found = self._exact(rows, unit, k, None)
-            else:
+                unit = _normalised(self._faiss, queries)
+            if k == 0:
+                scores, found = np.empty((len(unit), 0), np.float32), np.empty((len(unit), 0), np.int64)
+            elif ann is None or params.exact or where is not None or rows.dead or self._built < len(rows.ids):
                 scores, found = self._general(rows, unit, k, where, params)
-            return self._answer(rows, queries, scores, found, include)
+            else:
+                scores, found = ann.search(unit, k, params, None)
+                if len(queries) == 1 and not include:
+                    result = self._answer_one(rows, queries, scores[0], found[0].tolist())
+                    if result is not None:
+                        return result
+                if (found[:, -1] < 0).any():  # the index came back short
+                    scores, found = self._exact(rows, unit, k, None)
+            return self._answer(rows, queries, k, (scores, found), include)
         finally:
             self._lock.stop_reading()
 
-    def _cached(self, params: SearchParams, k: int) -> Any:
-        """FAISS's parameter object, kept while the caller repeats the same ones: making it costs microseconds."""
-        known, known_k, made = self._parameters
-        if params is not known or k != known_k:
-            made = ann_index.search_parameters(self._faiss, self._ann, self.spec.index, params, k=k, selector=None)
-            self._parameters = (params, k, made)
-        return made
-
     def _general(self, rows: Rows, unit: Vectors, k: int, where: Filter | None, params: SearchParams) -> _Found:
-        if params.native and (self._ann is None or params.exact):
-            ann_index.check_search_native("flat", params)
-        mask = rows.selected(where)
-        matching = int(mask.sum())
-        few = where is not None and matching <= max(_FEW, _FEW_SHARE * len(rows))
-        if self._ann is None or params.exact or few:
-            return self._exact(rows, unit, min(k, matching), mask if matching < len(rows) else None)
+        """Under a filter, with dead rows, or with rows that the index does not cover yet."""
+        chosen = rows.select(where) if where is not None or rows.dead else None
+        matching = len(rows) if chosen is None else chosen.count
+        selector = None if chosen is None else chosen.selector
         k = min(k, matching)
-        if k == 0:
-            return np.empty((len(unit), 0), np.float32), np.empty((len(unit), 0), np.int64)
-        selector, _keep = self._selector(mask[: self._built])
-        parameters = ann_index.search_parameters(
-            self._faiss, self._ann, self.spec.index, params, k=k, selector=selector
-        )
-        scores, found = self._ann.search(unit, k, params=parameters)
+        ann = self._ann
+        if ann is None or params.exact or not matching or (selector is not None and not ann.takes_selector):
+            return self._exact(rows, unit, k, selector)
+        if where is not None and matching <= max(_FEW, _FEW_SHARE * len(rows), ann.distances_computed(params)):
+            return self._exact(rows, unit, k, selector)
+        scores, found = ann.search(unit, k, params, selector)
         if self._built < len(rows):
-            tail = mask.copy()
-            tail[: self._built] = False
-            more, later = self._exact(rows, unit, k, tail)
-            scores, found = self._merge(np.hstack([scores, more]), np.hstack([found, later]), k)
-        if (found[:, -1] < 0).any():  # the index came back short, and there are more matches
-            return self._exact(rows, unit, k, mask)
+            later = self._faiss.IDSelectorRange(self._built, len(rows))
+            both = self._faiss.IDSelectorAnd(later, self._every if selector is None else selector)
+            more, added = self._exact(rows, unit, min(k, len(rows) - self._built), both)
+            scores, found = np.hstack([scores, more]), np.hstack([found, added])
+        if ((found >= 0).sum(1) < k).any():  # the index came back short, and there are more matches
+            return self._exact(rows, unit, k, selector)
         return scores, found
 
-    def _merge(self, scores: Any, found: Any, k: int) -> _Found:
-        key = scores if self.spec.metric is Metric.EUCLIDEAN else -scores
-        order = np.argsort(np.where(found < 0, np.inf, key), axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+    def _exact(self, rows: Rows, unit: Vectors, k: int, selector: Any) -> _Found:
+        if not k or not len(unit):
+            return np.empty((len(unit), k), np.float32), np.empty((len(unit), k), np.int64)
+        # Without a selector FAISS may expand the square and lose digits, for many queries and for one over many rows.
+        parameters = self._faiss.SearchParameters(sel=self._every if selector is None else selector)
+        return rows.flat.search(unit, k, params=parameters)  # type: ignore[no-any-return]  # faiss ships no types
 
-    def _exact(self, rows: Rows, unit: Vectors, k: int, mask: npt.NDArray[np.bool_] | None) -> _Found:
-        k = min(k, len(rows))
-        scores, found = np.empty((len(unit), k), np.float32), np.full((len(unit), k), -1, np.int64)
-        if k == 0:
-            return scores, found
-        parameters, _keep = None, None
-        if mask is not None:
-            selector, _keep = self._selector(mask)
-            parameters = self._faiss.SearchParameters(sel=selector)
-        for start in range(0, len(unit), _DIRECT):
-            part = slice(start, start + _DIRECT)
-            scores[part], found[part] = rows.flat.search(unit[part], k, params=parameters)
-        return scores, found
-
-    def _selector(self, mask: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
-        """FAISS's view of a mask, and the bits that must outlive it."""
-        bits = np.packbits(mask, bitorder="little")
-        return self._faiss.IDSelectorBitmap(len(bits), self._faiss.swig_ptr(bits)), bits
+    def _answer_one(self, rows: Rows, query: Vectors, raw: Distances, hits: list[int]) -> SearchResult | None:
+        """What `_answer` gives, for the common case and in a few microseconds; None for the others."""
+        metric = self.spec.metric
+        if hits[-1] < 0 or self.spec.index.kind == "native":
+            return None
+        distances: Distances
+        if metric is Metric.EUCLIDEAN:
+            distances = np.sqrt(raw)
+        elif metric is Metric.COSINE:
+            distances = 1 - raw
+        elif raw[-1] > _LARGE_DOT * rows.longest * math.sqrt(np.vdot(query, query)):
+            distances = -raw
+        else:
+            return None
+        ids = rows.ids
+        return SearchResult([[ids[h] for h in hits]], [distances], metric, [raw])
 
     def _answer(
-        self, rows: Rows, queries: Vectors, scores: Any, found: Any, include: tuple[Include, ...]
+        self, rows: Rows, queries: Vectors, k: int, candidates: _Found, include: tuple[Include, ...]
     ) -> SearchResult:
+        """Ids and distances of the k best candidates; a row number of −1 is none."""
         metric, ids = self.spec.metric, rows.ids
-        result = SearchResult([], [], metric, raw=[], records=[] if include else None)
-        lossy = self.spec.index.kind == "native"
-        for i, numbers in enumerate(found):
-            hits = numbers.tolist()
-            raw = scores[i]
-            if hits and hits[-1] < 0:
-                hits = [h for h in hits if h >= 0]
-                raw = raw[: len(hits)]
+        raws: list[Distances] = []
+        result = SearchResult([], [], metric, raw=raws, records=[] if include else None)
+        merged = self._ann is not None and self._built < len(rows)  # answers of the index, then those of the other rows
+        for numbers, raw, query in zip(candidates[1], candidates[0], queries, strict=True):
+            if merged:
+                there = numbers >= 0
+                numbers, raw = numbers[there], raw[there]  # noqa: PLW2901  the padding is dropped
             distances: Distances
-            if lossy and hits:
-                # A compressed index returns approximate scores: the answers are measured again from what was written.
-                true = paired_distances(queries[i : i + 1], rows.vectors(np.asarray(hits, np.int64)), metric)
-                order = np.argsort(true, kind="stable")
-                hits, raw, distances = [hits[j] for j in order], raw[order], true[order]
+            if self._rescore:
+                distances = paired_distances(query, rows.vectors(numbers), metric)
             elif metric is Metric.EUCLIDEAN:
                 distances = from_squared(raw)
             else:
-                distances = from_similarity(raw) if metric is Metric.COSINE else -raw
+                distances = from_similarity(raw)
+            if self._rescore or merged:
+                order = np.argsort(distances, kind="stable")[:k]
+                numbers, raw, distances = numbers[order], raw[order], distances[order]  # noqa: PLW2901  as above
+            hits = numbers.tolist()
             result.ids.append([ids[h] for h in hits])
             result.distances.append(distances)
-            result.raw.append(raw)  # type: ignore[union-attr]  # made as a list above
+            raws.append(raw)
             if result.records is not None:
                 result.records.append(rows.columns(hits, include))
         return result
@@ -268,8 +285,8 @@ class FaissCollection(Collection):
             out: dict[str, Any] = {"rows": len(rows) - rows.dead, "deleted_rows_kept": rows.dead}
             out["indexed_rows"] = self._built if self._ann is not None else len(rows)
             if self._ann is not None:
-                out["index"] = ann_index.describe(self._faiss, self._ann)
-                out["index_bytes"] = len(self._faiss.serialize_index(self._ann))
+                out["index"] = dict(self._ann.describe())
+                out["index_bytes"] = len(self._faiss.serialize_index(self._ann.handle))
             else:
                 out["index"] = {"kind": "flat", "faiss_class": "IndexFlat"}
                 if not isinstance(self.spec.index, Flat):
@@ -277,3 +294,13 @@ class FaissCollection(Collection):
             if self._directory is not None:
                 out["disk_bytes"] = sum(p.stat().st_size for p in self._directory.path.iterdir())
             return out
+
+
+def _normalised(faiss: Any, queries: Vectors) -> Vectors:
+    if len(queries) == 1:  # one division instead of a copy and a call through FAISS's wrapper
+        length = np.vdot(queries, queries)
+        if 1e-30 < length < 1e30:
+            return queries / np.sqrt(length)  # type: ignore[no-any-return]  # float32, as the query is
+    unit = queries.copy()
+    faiss.normalize_L2(unit)
+    return unit

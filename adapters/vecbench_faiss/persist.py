@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Directory:
         path.mkdir(parents=True, exist_ok=True)
         made = cls(path)
         made._replace("spec.json", spec_json.encode())
-        made._commit()
+        made._commit(_Manifest())
         _sync_directory(path.parent)
         return made
 
@@ -94,9 +94,20 @@ class Directory:
         """How many segments count."""
         return len(self._manifest.segments)
 
-    def read(self, dim: int) -> list[Segment]:
+    @property
+    def rows(self) -> int:
+        """How many rows the segments hold, dead ones too."""
+        return sum(f.rows for f in self._manifest.segments)
+
+    def read(self, dim: int) -> Iterator[Segment]:
         """All segments in order; `StoreRejected` where one is missing or altered."""
-        return [_decode(self._verified(file), dim) for file in self._manifest.segments]
+        for file in self._manifest.segments:
+            yield _decode(self._verified(file), dim)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether an index was kept."""
+        return self._manifest.index is not None
 
     def index_file(self) -> tuple[Path, int] | None:
         """The index and the rows that it covers; None where there is none, or not the one that was written."""
@@ -104,20 +115,27 @@ class Directory:
         if file is None:
             return None
         try:
-            self._verified(file)
-        except StoreRejected:
-            return None  # the rows are whole: the index can be built again
-        return self.path / file.name, file.rows
+            with (self.path / file.name).open("rb") as f:
+                whole = hashlib.file_digest(f, "sha256").hexdigest() == file.sha256
+        except FileNotFoundError:
+            whole = False
+        return (self.path / file.name, file.rows) if whole else None
 
-    def append(self, segment: Segment, *, replace_all: bool) -> None:
-        """Write a segment after the others, or in place of them all."""
+    def append(self, segment: Segment, *, replace_all: bool, keep_index: bool) -> None:
+        """Write a segment after the others, or in place of them all.
+
+        keep_index: the rows keep their numbers, so that the index still fits them.
+        """
         name = self._next("segment")
         digest = self._replace(name, _encode(segment))
         file = _File(name, digest, len(segment.records))
-        self._manifest.segments = [file] if replace_all else [*self._manifest.segments, file]
-        if replace_all:
-            self._manifest.index = None
-        self._commit()
+        before = self._manifest
+        self._commit(
+            _Manifest(
+                segments=[file] if replace_all else [*before.segments, file],
+                index=before.index if keep_index else None,
+            )
+        )
 
     def write_index(self, write: Callable[[str], None], rows: int) -> None:
         """Keep an index that covers the first `rows` rows; `write` puts it into the file that it is given."""
@@ -128,8 +146,8 @@ class Directory:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
             os.fsync(f.fileno())
         temporary.replace(self.path / name)
-        self._manifest.index = _File(name, digest, rows)
-        self._commit()
+        _sync_directory(self.path)
+        self._commit(_Manifest(segments=self._manifest.segments, index=_File(name, digest, rows)))
 
     def _next(self, kind: str) -> str:
         taken = [int(p.name.split(".")[0]) for p in self.path.iterdir() if p.name[:8].isdigit()]
@@ -144,8 +162,10 @@ class Directory:
             raise StoreRejected(f"faiss: {self.path / file.name} was altered (its hash differs); restore it")
         return data
 
-    def _commit(self) -> None:
-        self._replace("manifest.json", json.dumps(asdict(self._manifest)).encode())
+    def _commit(self, manifest: _Manifest) -> None:
+        # Only what is on disk may be remembered: after a full disk, the next flush must write the same rows again.
+        self._replace("manifest.json", json.dumps(asdict(manifest)).encode())
+        self._manifest = manifest
         self._sweep()
 
     def _replace(self, name: str, data: bytes) -> str:

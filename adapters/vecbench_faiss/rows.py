@@ -13,30 +13,36 @@ import numpy.typing as npt
 from vecbench.filters import Filter, matches
 from vecbench.types import Include, Metadata, Metric, Records, Vectors
 
-__all__ = ["Rows", "SharedLock"]
+__all__ = ["Rows", "Selection", "SharedLock"]
 
 _FILTERS_KEPT = 8
 
 
 class SharedLock:
-    """Many readers or one writer. FAISS releases the GIL, so a search must never meet a growing index."""
+    """Many readers or one writer; a waiting writer goes before new readers, so that searches cannot starve it.
+
+    FAISS releases the GIL: a search must never meet a growing index. Neither half may be entered twice by one thread.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._quiet = threading.Condition(self._mutex)
+        self._changed = threading.Condition(self._mutex)
         self._readers = 0
+        self._writers = 0  # writing or waiting to write
 
     def start_reading(self) -> None:
-        """Wait for the writer, then keep writers out."""
+        """Wait for the writers, then keep them out."""
         with self._mutex:
+            while self._writers:
+                self._changed.wait()
             self._readers += 1
 
     def stop_reading(self) -> None:
         """Let a waiting writer in when this was the last reader."""
         with self._mutex:
             self._readers -= 1
-            if not self._readers:
-                self._quiet.notify_all()
+            if self._writers and not self._readers:
+                self._changed.notify_all()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -51,9 +57,23 @@ class SharedLock:
     def writing(self) -> Iterator[None]:
         """Hold off everybody."""
         with self._mutex:
-            while self._readers:
-                self._quiet.wait()
-            yield
+            self._writers += 1
+            try:
+                while self._readers:
+                    self._changed.wait()
+                yield
+            finally:
+                self._writers -= 1
+                self._changed.notify_all()
+
+
+class Selection:
+    """The live rows that match a filter: `mask` bool (n,), their `count`, and FAISS's `selector` of them."""
+
+    def __init__(self, faiss: Any, mask: npt.NDArray[np.bool_]) -> None:
+        self.mask, self.count = mask, int(mask.sum())
+        self._bits = np.packbits(mask, bitorder="little")  # FAISS keeps a pointer to them
+        self.selector = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
 
 
 class Rows:
@@ -70,12 +90,14 @@ class Rows:
         self.metadata: list[Metadata] = []
         self.documents: list[str | None] = []
         self.id_row: dict[str, int] = {}
+        self.longest = 0.0  # the greatest norm, known for dot only
         self.dead = 0
         self.died: list[int] = []  # since the owner last cleared it
         self._alive = np.ones(1024, bool)
         self._originals: list[Vectors] = []  # under cosine: what was written, in blocks; `flat` holds unit vectors
         self._starts: list[int] = []
-        self._masks: dict[str, npt.NDArray[np.bool_]] = {}
+        self._selections: dict[str, Selection] = {}  # by filter; emptied by every write
+        self._selecting = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,27 +110,28 @@ class Rows:
     def append(self, records: Records, vectors: Vectors) -> None:
         """Add rows; an id that is there already leaves its old row dead. Everything that is kept is copied."""
         start, n = len(self.ids), len(records)
+        metadata: list[Metadata] = [{} for _ in range(n)]
+        if records.metadata is not None:
+            metadata = [copy_metadata(m) for m in records.metadata]
+        searched = vectors
         if self.metric is Metric.COSINE:
-            kept = vectors.copy()
-            unit = vectors.copy()
-            self.faiss.normalize_L2(unit)
-            self._originals.append(kept)
+            searched = vectors.copy()
+            self.faiss.normalize_L2(searched)
+        self.flat.add(searched)  # may run out of memory: nothing else was changed yet
+        if self.metric is Metric.COSINE:
+            self._originals.append(vectors.copy())
             self._starts.append(start)
-            self.flat.add(unit)
-        else:
-            self.flat.add(vectors)
+        elif self.metric is Metric.DOT and n:
+            self.longest = max(self.longest, float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max())))
         if start + n > len(self._alive):
             self._alive = np.concatenate([self._alive, np.ones(max(n, len(self._alive)), bool)])
         if self.id_row:
             self.kill(records.ids)
         self.ids.extend(records.ids)
         self.id_row.update(zip(records.ids, range(start, start + n), strict=True))
-        if records.metadata is None:
-            self.metadata.extend({} for _ in range(n))
-        else:
-            self.metadata.extend(copy_metadata(m) for m in records.metadata)
+        self.metadata.extend(metadata)
         self.documents.extend([None] * n if records.documents is None else records.documents)
-        self._masks.clear()
+        self._selections.clear()
 
     def kill(self, ids: Sequence[str]) -> None:
         """Mark records as deleted; ids that are not there are fine."""
@@ -116,35 +139,42 @@ class Rows:
 
     def bury(self, rows: Sequence[int]) -> None:
         """Mark live rows, by number, as dead."""
-        self._alive[list(rows)] = False
-        self.dead += len(rows)
-        self.died.extend(rows)
         if rows:
-            self._masks.clear()
+            self._alive[list(rows)] = False
+            self.dead += len(rows)
+            self.died.extend(rows)
+            self._selections.clear()
 
     def restore(self, records: Records, vectors: Vectors, dead: Sequence[int]) -> None:
-        """Append rows as they lay on disk, where one id may have dead rows beside its live one."""
+        """Append rows as they lay on disk, where one id may have dead rows beside its live one; then `restored`."""
         self.id_row.clear()
         self.append(records, vectors)
-        self.bury(dead)
+        self._alive[list(dead)] = False
+
+    def restored(self) -> None:
+        """Set up what follows from the rows, after the last `restore`."""
+        self.dead = int((~self.alive).sum())
+        self.died.clear()
         self.id_row = {self.ids[r]: r for r in np.flatnonzero(self.alive).tolist()}
 
-    def selected(self, where: Filter | None) -> npt.NDArray[np.bool_]:
-        """True for the live rows that match, (n,)."""
-        if where is None:
-            return self.alive
+    def select(self, where: Filter | None) -> Selection:
+        """The live rows that match; the last few filters are remembered until the next write."""
         key = repr(where)  # not the filter: Eq("x", 1) and Eq("x", True) are equal in Python
-        mask = self._masks.get(key)
-        if mask is None:
-            hits = (matches(where, m) for m in self.metadata)
-            mask = np.fromiter(hits, bool, len(self.metadata)) & self.alive
-            if len(self._masks) >= _FILTERS_KEPT:
-                self._masks.pop(next(iter(self._masks)), None)
-            self._masks[key] = mask
-        return mask
+        with self._selecting:
+            found = self._selections.get(key)
+            if found is None:
+                mask = self.alive.copy()
+                if where is not None:
+                    mask &= np.fromiter((matches(where, m) for m in self.metadata), bool, len(self.metadata))
+                if len(self._selections) >= _FILTERS_KEPT:
+                    del self._selections[next(iter(self._selections))]
+                found = self._selections[key] = Selection(self.faiss, mask)
+            return found
 
     def search_vectors(self, start: int = 0) -> Vectors:
         """What FAISS compares, from row `start` on: a view that the next append invalidates."""
+        if not self.ids:
+            return np.empty((0, self.dim), np.float32)
         view = self.faiss.rev_swig_ptr(self.flat.get_xb(), len(self.ids) * self.dim).reshape(-1, self.dim)
         return view[start:]  # type: ignore[no-any-return]  # faiss ships no types
 

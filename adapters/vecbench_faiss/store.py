@@ -14,13 +14,19 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from vecbench.capabilities import Capabilities, StoreInfo, Tolerance
-from vecbench.errors import CollectionNotFound, ConfigError, ConnectionFailed
+from vecbench.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ConfigError,
+    ConnectionFailed,
+    StoreError,
+    StoreRejected,
+)
 from vecbench.filters import OPERATORS
-from vecbench.index import NativeIndex
 from vecbench.spec import CollectionSpec
 from vecbench.store import Collection, VectorStore, import_client
 from vecbench.types import Metric
-from vecbench_faiss.ann import check_factory, check_index
+from vecbench_faiss.ann import check_index, reason
 from vecbench_faiss.collection import FaissCollection
 from vecbench_faiss.persist import Directory
 
@@ -97,10 +103,10 @@ class FaissStore(VectorStore):
         return self.faiss
 
     def _create(self, spec: CollectionSpec) -> Collection:
-        check_index(spec.index)
-        if isinstance(spec.index, NativeIndex):
-            check_factory(self.faiss, spec.index, spec.dim)
+        check_index(self.faiss, spec.index, spec.dim)
         with self._mutex:
+            if spec.name in self._open or (self._path is not None and Directory.exists(self._folder(spec.name))):
+                raise CollectionExists(f"faiss has a collection {spec.name!r} already")  # made by another thread
             directory = None if self._path is None else Directory.create(self._folder(spec.name), spec.to_json())
             made = self._open[spec.name] = FaissCollection(self, spec, self.faiss, directory)
         return made
@@ -116,10 +122,11 @@ class FaissStore(VectorStore):
             return made
 
     def _list(self) -> list[str]:
-        if self._path is None:
-            return list(self._open)
-        folders = (p for p in self._path.iterdir() if p.name.startswith("c-") and Directory.exists(p))
-        return [CollectionSpec.from_json((p / "spec.json").read_text("utf-8")).name for p in folders]
+        with self._mutex:
+            if self._path is None:
+                return list(self._open)
+            folders = [p for p in self._path.iterdir() if p.name.startswith("c-") and Directory.exists(p)]
+            return [CollectionSpec.from_json((p / "spec.json").read_text("utf-8")).name for p in folders]
 
     def _drop(self, name: str) -> None:
         with self._mutex:
@@ -138,10 +145,21 @@ class FaissStore(VectorStore):
                 folder.replace(Path(trash) / folder.name)
 
     def _close(self) -> None:
+        """Write what no `flush` has written yet, then let the directory go, whether that succeeded or not."""
         with self._mutex:
-            self._open.clear()
-            if self._file_lock is not None:
-                self._file_lock.release()
+            try:
+                for collection in self._open.values():
+                    collection.save()
+            finally:
+                self._open.clear()
+                if self._file_lock is not None:
+                    self._file_lock.release()
+
+    def _translate(self, error: Exception, doing: str) -> StoreError | None:
+        """FAISS raises RuntimeError with a C++ signature in it, or an AssertionError without words."""
+        if isinstance(error, AssertionError | RuntimeError):
+            return StoreRejected(f"faiss: {doing} failed: {reason(error)}")
+        return None
 
     def _folder(self, name: str) -> Path:
         assert self._path is not None  # noqa: S101  only asked for where there is one
@@ -151,7 +169,7 @@ class FaissStore(VectorStore):
 def _lock(path: Path) -> FileLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / "lock")
+        lock = FileLock(path / "lock", thread_local=False)  # another thread may close the store
         lock.acquire(timeout=0)
     except Timeout as e:
         raise ConnectionFailed(f"faiss: {path} is open already, here or in another process; close it there") from e

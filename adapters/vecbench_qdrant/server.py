@@ -59,11 +59,28 @@ _SERVER = Capabilities(
 )
 
 
+class _OneAtATime:
+    """The imitation under a lock: a store may be used from several threads, and the imitation breaks when it is."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._lock = client, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                return verb(*args, **kwargs)
+
+        return call
+
+
 class ClientEngine:
     """A `QdrantClient`, closed with the store."""
 
     def __init__(self, client: Any, info: StoreInfo, *, local: bool, secret: str | None = None) -> None:
         self.native = client
+        self.client = _OneAtATime(client) if local else client
         self.info = info
         self.local = local
         self.models: Any = import_client("qdrant_client.models", store="qdrant", extra="qdrant")
@@ -154,7 +171,7 @@ class ClientEngine:
         except ValueError as e:  # pydantic's
             raise UnsupportedIndex(f"qdrant refuses the index parameters { ({**graph, **optimizer}) }: {e}") from e
         name = _PREFIX + safe_name(spec.name)
-        self.native.create_collection(
+        self.client.create_collection(
             name,
             vectors_config=m.VectorParams(size=spec.dim, distance=getattr(m.Distance, _DISTANCES[spec.metric])),
             metadata={"vecbench": spec.to_json()},
@@ -162,35 +179,35 @@ class ClientEngine:
         )
         if not self.local:  # the imitation has no payload indexes, and warns
             for key, schema in payload_indexes(spec):
-                self.native.create_payload_index(name, key, getattr(m.PayloadSchemaType, schema.upper()), wait=True)
+                self.client.create_payload_index(name, key, getattr(m.PayloadSchemaType, schema.upper()), wait=True)
         return ClientCollection(store, spec, self)
 
     def open(self, store: VectorStore, name: str) -> Collection:
         """Read the spec back."""
         native_name = _PREFIX + safe_name(name)
-        if not self.native.collection_exists(native_name):
+        if not self.client.collection_exists(native_name):
             raise CollectionNotFound(f"qdrant has no collection {name!r}")
         return ClientCollection(store, self._spec(native_name), self)
 
     def _spec(self, native_name: str) -> CollectionSpec:
-        metadata = self.native.get_collection(native_name).config.metadata or {}
+        metadata = self.client.get_collection(native_name).config.metadata or {}
         return CollectionSpec.from_json(metadata.get("vecbench", ""))
 
     def names(self) -> list[str]:
         """Only collections with our prefix are ours."""
-        all_names = [c.name for c in self.native.get_collections().collections]
+        all_names = [c.name for c in self.client.get_collections().collections]
         return [self._spec(n).name for n in all_names if n.startswith(_PREFIX)]
 
     def drop(self, name: str) -> None:
         """See `Engine`."""
         native_name = _PREFIX + safe_name(name)
-        if not self.native.collection_exists(native_name):
+        if not self.client.collection_exists(native_name):
             raise CollectionNotFound(f"qdrant has no collection {name!r}")
-        self.native.delete_collection(native_name)
+        self.client.delete_collection(native_name)
 
     def close(self) -> None:
         """Close the client."""
-        self.native.close()
+        self.client.close()
 
     def translate(self, error: Exception, doing: str) -> StoreError | None:
         """See `Engine`; the key is masked in whatever the server says."""
@@ -202,14 +219,14 @@ class ClientCollection(Collection):
 
     def __init__(self, store: VectorStore, spec: CollectionSpec, engine: ClientEngine) -> None:
         super().__init__(store, spec)
-        self._engine, self._client, self._models = engine, engine.native, engine.models
+        self._engine, self._client, self._models = engine, engine.client, engine.models
         self._name = _PREFIX + safe_name(spec.name)
         self._ef = spec.index.ef_search if isinstance(spec.index, HNSW) else None
 
     @property
     def native(self) -> Any:
         """The `QdrantClient`; the collection's name on the server is in `describe()["native_name"]`."""
-        return self._client
+        return self._engine.native
 
     def _filter(self, where: Filter | None) -> Any:
         return None if where is None else translate(where, self._engine.dialect)

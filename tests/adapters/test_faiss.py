@@ -1,188 +1,538 @@
-"""FAISS on disk: what flush acknowledged survives a kill at any moment, and nothing altered is ever loaded."""
+"""What is FAISS's own: its directory and crashes, tombstones, factory strings. The contract is in tests/conformance."""
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
-import random
+import select
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import numpy as np
 import pytest
 
-from vecbench import HNSW, CollectionSpec, Flat, IVFFlat, Metric, NativeIndex, Records, SearchParams, connect
-from vecbench.errors import ConfigError, ConnectionFailed, StoreRejected, UnsupportedIndex, UnsupportedOperation
+from vecbench import HNSW, CollectionSpec, F, Flat, IVFFlat, Metric, NativeIndex, Records, SearchParams, connect
+from vecbench.distance import paired_distances, top_k
+from vecbench.errors import (
+    CollectionNotFound,
+    ConfigError,
+    ConnectionFailed,
+    StoreRejected,
+    UnsupportedIndex,
+    UnsupportedOperation,
+)
+from vecbench.index import Index
+from vecbench_faiss.rows import SharedLock
 
-DIM = 4
-
-CHILD = """
-import sys
-import numpy as np
-from vecbench import CollectionSpec, Flat, HNSW, Metric, Records, connect
-store = connect("faiss", path=sys.argv[1])
-start = int(sys.argv[2])
-spec = CollectionSpec("docs", 4, Metric.COSINE, HNSW(m=4, ef_construction=8))
-docs = store.create_collection(spec, exist_ok=True)
-print("ready", flush=True)
-for batch in range(start, start + 10_000):
-    ids = [f"{batch}-{i}" for i in range(20)]
-    docs.upsert(Records(ids, np.full((20, 4), batch + 1, np.float32), [{"batch": batch}] * 20, ids))
-    if batch % 3 == 0:
-        docs.delete(ids=[f"{batch}-0"])
-    if batch % 4 == 0:
-        docs.optimize()
-    docs.flush()
-    print(batch, flush=True)
-"""
+DIM = 32
+KINDS: list[Index] = [
+    Flat(),
+    HNSW(m=32, ef_construction=400, ef_search=600),
+    IVFFlat(nlist=8, nprobe=8),
+    NativeIndex("HNSW16,SQ8"),
+]
+FACTORY = ["PQ8x4fs", "PQ8x4", "PQ8x4fs,RFlat", "SQ8", "LSH", "NSG16", "PCA16,Flat", "OPQ8,IVF16,PQ8x4", "IDMap,Flat"]
+FACTORY += ["IVF16,PQ8x4fs,RFlat", "IVF16_HNSW8,SQ8", "IDMap2,HNSW16", "PCA16,HNSW8", "HNSW16,SQ8,RFlat"]
 
 
-def test_kill_during_ingest(tmp_path: Path) -> None:
-    """Killed 50 times at random moments: every batch whose flush returned is there, whole, and searches work."""
-    rng = random.Random(7)  # noqa: S311  moments, not secrets
-    acknowledged: list[int] = []
-    for _ in range(50):
-        start = max(acknowledged, default=-1) + 1
-        with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path), str(start)], stdout=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            acknowledged += [int(child.stdout.readline()) for _ in range(rng.randint(0, 4))]
-            # A spin of random length, so that the kill falls anywhere in the next batch.
-            for _ in range(rng.randint(0, 200_000)):
-                pass
-            os.kill(child.pid, signal.SIGKILL)
-            acknowledged += [int(line) for line in child.stdout if line.endswith("\n") and line.strip()]
-        with connect("faiss", path=tmp_path) as store:
-            docs = store.get_collection("docs") if "docs" in store.list_collections() else None
-            for batch in acknowledged[-6:]:
-                assert docs is not None
-                back = docs.get([f"{batch}-{i}" for i in range(20)])
-                assert len(back) == 20 - (batch % 3 == 0)
-                assert back.vectors is not None
-                assert (back.vectors == batch + 1).all()
-            if docs is not None and docs.count():
-                assert len(docs.search(np.ones((1, DIM), np.float32), k=5).ids[0]) == 5
+def vectors(n: int, seed: int = 1) -> Any:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(n, DIM)) * rng.uniform(0.5, 20, size=(n, 1))).astype(np.float32)
+
+
+def records(n: int, seed: int = 1) -> Records:
+    return Records([f"r{i}" for i in range(n)], vectors(n, seed), [{"parity": i % 2, "n": i} for i in range(n)])
+
+
+def recall(found: list[list[str]], true: list[list[str]]) -> float:
+    return sum(len(set(f) & set(t)) for f, t in zip(found, true, strict=True)) / sum(map(len, true))
+
+
+def check(collection: Any, truth: dict[str, Any], *, k: int = 10, exact: bool = True) -> None:
+    """Answers are live records at their true distances, ascending; and where `exact`, they are the nearest."""
+    base = np.stack(list(truth.values()))
+    ids = list(truth)
+    queries = vectors(24, seed=9)
+    result = collection.search(queries, k)
+    for i, query in enumerate(queries):
+        assert len(set(result.ids[i])) == k
+        found = np.stack([truth[id_] for id_ in result.ids[i]])
+        true = paired_distances(query, found, collection.spec.metric)
+        np.testing.assert_allclose(result.distances[i], true, rtol=1e-5, atol=2e-6)
+        assert (np.diff(result.distances[i]) >= 0).all()
+    if exact:
+        nearest, _ = top_k(queries, base, k, collection.spec.metric)
+        assert recall(result.ids, [[ids[r] for r in row] for row in nearest]) >= 0.98
+
+
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("index", KINDS, ids=lambda i: i.kind)
+def test_a_life_of_updates_and_deletes(index: Index, metric: Metric, tmp_path: Path) -> None:
     with connect("faiss", path=tmp_path) as store:
-        docs = store.get_collection("docs")
-        expected = {f"{b}-{i}" for b in acknowledged for i in range(20) if not (b % 3 == 0 and i == 0)}
-        found = {i for batch in docs.scan(include=[]) for i in batch.ids}
-        assert expected <= found
-        assert len(found - expected) <= 20 * 50  # at most the one unacknowledged batch of each kill
+        c = store.create_collection(CollectionSpec("c", DIM, metric, index))
+        first = records(600)
+        assert first.vectors is not None
+        c.upsert(first)
+        c.optimize()
+        truth = dict(zip(first.ids, first.vectors, strict=True))
+        nearest = index.kind != "native"  # the compressed graph is held to its distances only
+        check(c, truth, exact=nearest)
 
+        changed = vectors(60, seed=2)  # tombstones, and rows that the index does not cover
+        c.upsert(Records([f"r{i}" for i in range(60)], changed))
+        truth |= {f"r{i}": changed[i] for i in range(60)}
+        c.delete(ids=[f"r{i}" for i in range(100, 120)])
+        for i in range(100, 120):
+            del truth[f"r{i}"]
+        check(c, truth, exact=nearest)
+        c.optimize()  # few dead rows: they stay
+        check(c, truth, exact=nearest)
+        assert c.describe()["indexed_rows"] >= len(truth)
+        c.flush()
 
-def filled(path: Path) -> None:
-    with connect("faiss", path=path) as store:
-        docs = store.create_collection(CollectionSpec("docs", DIM, Metric.EUCLIDEAN, HNSW()))
-        docs.upsert(Records([f"id{i}" for i in range(50)], np.arange(200, dtype=np.float32).reshape(50, 4)))
-        docs.optimize()
-        docs.flush()
-
-
-def test_an_altered_segment_is_refused(tmp_path: Path) -> None:
-    filled(tmp_path)
-    (segment,) = tmp_path.glob("c-*/*.segment")
-    data = bytearray(segment.read_bytes())
-    data[-1] ^= 1
-    segment.write_bytes(data)
-    with connect("faiss", path=tmp_path) as store, pytest.raises(StoreRejected, match="altered"):
-        store.get_collection("docs")
-
-
-@pytest.mark.parametrize("damage", ["altered", "missing"])
-def test_a_damaged_index_is_built_again(tmp_path: Path, damage: str) -> None:
-    """The rows are whole, so nothing is lost: the search is exact until optimize builds the graph anew."""
-    filled(tmp_path)
-    (index,) = tmp_path.glob("c-*/*.index")
-    if damage == "missing":
-        index.unlink()
-    else:
-        index.write_bytes(index.read_bytes()[:-100])
+        c.delete(where=F("n") >= 300)
+        truth = {id_: v for id_, v in truth.items() if int(id_[1:]) < 300}
+        assert c.count() == len(truth) == 280
+        check(c, truth, exact=nearest)
+        c.optimize()
+        told = c.describe()
+        assert (told["deleted_rows_kept"], told["indexed_rows"]) == (0, 280)
+        check(c, truth, exact=nearest)
     with connect("faiss", path=tmp_path) as store:
-        docs = store.get_collection("docs")
-        assert docs.describe()["index"]["kind"] == "flat"
-        assert docs.search([[0, 1, 2, 3]], k=1).ids == [["id0"]]
-        docs.optimize()
-        docs.flush()
-    with connect("faiss", path=tmp_path) as store:
-        assert store.get_collection("docs").describe()["index"]["kind"] == "hnsw"
+        c = store.get_collection("c")
+        assert c.describe()["indexed_rows"] == 280
+        check(c, truth, exact=nearest)
+        back = c.get(list(truth))
+        assert back.vectors is not None
+        assert np.array_equal(back.vectors, np.stack(list(truth.values())))
 
 
-def test_a_directory_belongs_to_one_store_at_a_time(tmp_path: Path) -> None:
-    with connect("faiss", path=tmp_path), pytest.raises(ConnectionFailed, match="open already"):
-        connect("faiss", path=tmp_path)
-    connect("faiss", path=tmp_path).close()
+@pytest.mark.parametrize("name", FACTORY)
+def test_factory_string(name: str) -> None:
+    with connect("faiss", threads=1) as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN, NativeIndex(name)))
+        r = records(2200)
+        assert r.vectors is not None
+        c.upsert(r)
+        c.optimize()
+        assert c.describe()["indexed_rows"] == 2200
+        truth = dict(zip(r.ids, r.vectors, strict=True))
+        check(c, truth, exact=False)
+        odd = c.search(vectors(3, seed=5), 10, where=F("parity") == 1)  # 1,100 match: more than are searched exactly
+        assert all(int(id_[1:]) % 2 == 1 for ids in odd.ids for id_ in ids)
+        assert [len(ids) for ids in odd.ids] == [10, 10, 10]
+        exact = c.search(vectors(3, seed=5), 10, params=SearchParams(exact=True))
+        nearest, _ = top_k(vectors(3, seed=5), r.vectors, 10, Metric.EUCLIDEAN)
+        assert exact.ids == [[f"r{row}" for row in rows] for rows in nearest]
+        c.upsert(Records(["new"], vectors(1, seed=5)))  # a row that the index does not cover beats all that it does
+        c.delete(ids=["r0", "r1"])
+        truth = {i: v for i, v in truth.items() if i not in {"r0", "r1"}} | {"new": vectors(1, seed=5)[0]}
+        assert c.search(vectors(1, seed=5), 3).ids[0][0] == "new"
+        check(c, truth, exact=False)
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(ConnectionFailed):
+def test_factory_string_with_portable_parameters() -> None:
+    with connect("faiss") as store:
+        graph = store.create_collection(CollectionSpec("g", DIM, index=NativeIndex("HNSW16")))
+        lists = store.create_collection(CollectionSpec("l", DIM, Metric.DOT, index=NativeIndex("IVF50,Flat")))
+        for c in (graph, lists):
+            c.upsert(records(3000))
+            c.optimize()
+        query = vectors(200, seed=3)
+        few, many = (lists.search(query, 10, params=SearchParams(nprobe=n)).ids for n in (1, 50))
+        exact = lists.search(query, 10, params=SearchParams(exact=True)).ids
+        assert many == exact != few
+        few, many = (graph.search(query, 1, params=SearchParams(ef_search=n)).ids for n in (1, 1000))
+        exact = graph.search(query, 1, params=SearchParams(exact=True)).ids
+        assert many == exact != few
+        with pytest.raises(UnsupportedOperation, match="nprobe means nothing on the index 'HNSW16'"):
+            graph.search(query, params=SearchParams(nprobe=3))
+        with pytest.raises(UnsupportedOperation, match="ef_search means nothing on the index 'IVF50,Flat'"):
+            lists.search(query, params=SearchParams(ef_search=30))
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with connect("faiss") as store:
+        for bad in (
+            NativeIndex("NoSuch99"),
+            HNSW(native={"efConstruction": 9}),
+            IVFFlat(native={"niter": "x"}),
+            Flat(native={"a": 1}),
+        ):
+            with pytest.raises(UnsupportedIndex):
+                store.create_collection(CollectionSpec("c", DIM, index=bad))
+        c = store.create_collection(CollectionSpec("c", DIM, index=HNSW()))
+        for native in ({"no_such": 1}, {"bounded_queue": "yes"}):
+            with pytest.raises(UnsupportedOperation, match="bounded_queue"):
+                c.search(vectors(1), params=SearchParams(native=native))
+        c.upsert(records(50))
+        assert len(c.search(vectors(1), 5, params=SearchParams(native={"bounded_queue": False})).ids[0]) == 5
+        c = store.create_collection(CollectionSpec("pq", DIM, index=NativeIndex("PQ8x8")))
+        c.upsert(records(50))
+        with pytest.raises(StoreRejected, match="'PQ8x8' cannot be made over 50 rows"):
+            c.optimize()
+        assert len(c.search(vectors(1), 5).ids[0]) == 5
+    for options in ({"url": "http://x"}, {"mode": "x"}, {"colour": 1}, {"threads": 0}):
+        with pytest.raises(ConfigError):
+            connect("faiss", **options)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConnectionFailed, match="cannot be used"):
         connect("faiss", path=tmp_path / "file")
 
 
-def test_many_flushes_are_merged(tmp_path: Path) -> None:
+def test_too_few_rows_to_train_are_searched_exactly_and_it_says_so() -> None:
+    with connect("faiss") as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN, IVFFlat(nlist=64)))
+        c.optimize()
+        r = records(63)
+        c.upsert(r)
+        c.optimize()
+        assert c.describe()["index"]["kind"] == "flat"
+        assert "too few rows" in c.describe()["note"]
+        c.upsert(Records(["one more"], vectors(1, seed=4)))
+        c.optimize()
+        assert c.describe()["index"] == {"kind": "ivf_flat", "faiss_class": "IndexIVFFlat", "nlist": 64, "nprobe": 8}
+
+
+def test_an_index_over_rows_that_were_dropped_is_not_used_again(tmp_path: Path) -> None:
     with connect("faiss", path=tmp_path) as store:
-        docs = store.create_collection(CollectionSpec("docs", DIM, Metric.EUCLIDEAN, Flat()))
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN, IVFFlat(nlist=8, nprobe=8)))
+        c.upsert(records(100))
+        c.optimize()
+        c.flush()
+        c.delete(where=F("n") < 95)
+        c.optimize()  # five rows are left: too few to train on
+    with reopened(tmp_path) as c:
+        assert c.describe()["indexed_rows"] == 5
+        assert c.search(vectors(100)[97], 1).ids == [["r97"]]
+
+
+@pytest.mark.parametrize("queries", [1, 50])
+def test_distances_far_from_the_origin(monkeypatch: pytest.MonkeyPatch, queries: int) -> None:
+    """FAISS computes from squares where it is faster: many queries, or one over many rows; the digits are lost."""
+    faiss = importlib.import_module("faiss")
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 20)
+    with connect("faiss") as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN, Flat()))
+        base, asked = vectors(10_000) / 40 + 100, vectors(queries, seed=3) / 40 + 100
+        c.upsert(Records([str(i) for i in range(len(base))], base))
+        result = c.search(asked, 10)
+        for i, query in enumerate(asked):
+            true = paired_distances(query, base[[int(id_) for id_ in result.ids[i]]], Metric.EUCLIDEAN)
+            np.testing.assert_allclose(result.distances[i], true, rtol=1e-5)
+
+
+def test_small_inner_products_of_long_vectors() -> None:
+    with connect("faiss") as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.DOT))
+        base, query = vectors(20) * 50, vectors(1, seed=3)[0] * 50
+        c.upsert(Records([str(i) for i in range(20)], base))
+        c.optimize()
+        result = c.search(query, 20)
+        true = paired_distances(query, base[[int(id_) for id_ in result.ids[0]]], Metric.DOT)
+        np.testing.assert_allclose(result.distances[0], true, rtol=1e-9)
+
+
+def test_a_writer_waits_for_readers_and_goes_before_later_ones() -> None:
+    lock, written = SharedLock(), threading.Event()
+
+    def write() -> None:
+        with lock.writing():
+            written.set()
+
+    def read() -> None:
+        with lock.reading():
+            late.append(written.is_set())
+
+    late: list[bool] = []
+    lock.start_reading()
+    writer, reader = threading.Thread(target=write), threading.Thread(target=read)
+    writer.start()
+    assert not written.wait(0.1)
+    reader.start()
+    reader.join(0.1)
+    assert late == []
+    lock.stop_reading()
+    writer.join()
+    reader.join()
+    assert late == [True]
+
+
+def test_filtered_graph_search_keeps_recall_at_every_share() -> None:
+    with connect("faiss") as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN))
+        r = records(20_000)
+        assert r.vectors is not None
+        c.upsert(r)
+        c.optimize()
+        queries, ef = vectors(50, seed=6), SearchParams(ef_search=64)
+        nearest, _ = top_k(queries, r.vectors, 10, Metric.EUCLIDEAN)
+        unfiltered = recall(c.search(queries, 10, params=ef).ids, [[f"r{i}" for i in row] for row in nearest])
+        assert unfiltered < 0.95  # otherwise a search that ignores the graph would pass too
+        for share in (0.0005, 0.02, 0.06, 0.3, 0.5, 0.9):
+            n = int(20_000 * share)
+            found = c.search(queries, 10, where=F("n") < n, params=ef).ids
+            nearest, _ = top_k(queries, r.vectors[:n], 10, Metric.EUCLIDEAN)
+            assert recall(found, [[f"r{i}" for i in row] for row in nearest]) >= unfiltered - 0.02
+            assert all(len(ids) == nearest.shape[1] for ids in found)
+
+
+def test_one_process_one_directory(tmp_path: Path) -> None:
+    store = connect("faiss", path=tmp_path)
+    with pytest.raises(ConnectionFailed, match=str(tmp_path)):
+        connect("faiss", path=tmp_path)
+    other = subprocess.run(
+        [sys.executable, "-c", f"import vecbench; vecbench.connect('faiss', path={str(tmp_path)!r})"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ConnectionFailed" in other.stderr
+    assert "is open already" in other.stderr
+    closer = threading.Thread(target=store.close)
+    closer.start()
+    closer.join()
+    connect("faiss", path=tmp_path).close()
+
+
+def test_close_writes_what_was_not_flushed(tmp_path: Path) -> None:
+    with connect("faiss", path=tmp_path) as store:
+        store.create_collection(CollectionSpec("c", DIM)).upsert(records(20))
+    with connect("faiss", path=tmp_path) as store:
+        assert store.get_collection("c").count() == 20
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(f"c-*/{pattern}")
+    return found
+
+
+@contextmanager
+def reopened(path: Path) -> Iterator[Any]:
+    with connect("faiss", path=path) as store:
+        yield store.get_collection("c")
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    r = records(300)
+    assert r.vectors is not None
+    truth = dict(zip(r.ids, r.vectors, strict=True))
+    with connect("faiss", path=tmp_path) as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.DOT))
+        c.upsert(r)
+        c.optimize()
+        c.flush()
+    index = only(tmp_path, "*.index")
+    whole = index.read_bytes()
+    for damage in (whole[:-100], whole[:-10] + b"\xff" + whole[-9:], None):  # the second is one number of a vector
+        if damage is None:
+            index.unlink()
+        else:
+            index.write_bytes(damage)
+        with reopened(tmp_path) as c:
+            assert c.describe()["index"]["kind"] == "hnsw"  # built again from the rows
+            assert np.array_equal(c.native.reconstruct_n(0, 300), r.vectors)
+            check(c, truth)
+        index = only(tmp_path, "*.index")
+
+    stray = only(tmp_path, "manifest.json").with_name("00000099.segment.tmp")  # a write that a crash cut short
+    stray.write_bytes(b"half")
+    with reopened(tmp_path) as c:
+        assert not stray.exists()
+        check(c, truth)
+
+    segment = only(tmp_path, "*.segment")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    with connect("faiss", path=tmp_path) as store, pytest.raises(StoreRejected, match=f"{segment.name} was altered"):
+        store.get_collection("c")
+
+
+def test_a_full_disk_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect("faiss", path=tmp_path) as store:
+        c = store.create_collection(CollectionSpec("c", DIM))
+        c.upsert(records(20))
+        c.flush()
+        c.upsert(Records([f"s{i}" for i in range(10)], vectors(10, seed=2)))
+        true_fsync = os.fsync
+        for allowed in range(6):  # the disk fills up at every step in turn
+            left = iter(range(allowed))
+
+            def fsync(handle: int, left: Iterator[int] = left) -> None:
+                if next(left, None) is None:
+                    raise OSError(28, "No space left on device")
+                true_fsync(handle)
+
+            monkeypatch.setattr(os, "fsync", fsync)
+            try:
+                c.flush()
+            except StoreRejected as e:
+                assert "No space left" in str(e)  # noqa: PT017  later rounds may succeed
+            monkeypatch.undo()
+            assert c.count() == 30
+        c.flush()
+    with reopened(tmp_path) as c:
+        assert c.count() == 30
+        assert sorted(i for batch in c.scan() for i in batch.ids) == sorted(
+            [f"r{i}" for i in range(20)] + [f"s{i}" for i in range(10)]
+        )
+        assert np.array_equal(c.get(["s3"]).vectors[0], vectors(10, seed=2)[3])
+
+
+def test_many_flushes_are_merged_and_the_index_stays(tmp_path: Path) -> None:
+    with connect("faiss", path=tmp_path) as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN))
+        c.upsert(records(100))
+        c.optimize()
         for i in range(150):
-            docs.upsert(Records([f"id{i % 100}"], np.full((1, DIM), i, np.float32)))
-            docs.flush()
-        assert len(list(tmp_path.glob("c-*/*.segment"))) <= 65
+            c.upsert(Records([f"r{i % 10}", f"x{i}"], vectors(2, seed=i)))
+            c.flush()
+    assert 1 < len(list(tmp_path.glob("c-*/*.segment"))) <= 65
+    with reopened(tmp_path) as c:
+        assert c.count() == 250
+        assert c.describe()["indexed_rows"] == 100
+        assert np.array_equal(c.get(["r3"]).vectors[0], vectors(2, seed=143)[0])
+
+
+def test_handles(tmp_path: Path) -> None:
     with connect("faiss", path=tmp_path) as store:
-        docs = store.get_collection("docs")
-        assert docs.count() == 100
-        assert docs.get(["id49", "id50"]).vectors[:, 0].tolist() == [149, 50]  # type: ignore[index]  # asked for
+        c = store.create_collection(CollectionSpec("c", DIM))
+        store.get_collection("c").upsert(records(5))
+        assert c.count() == 5
+        store.drop_collection("c")
+        for use in (c.count, c.flush, c.optimize, lambda: c.search(vectors(1)), lambda: c.upsert(records(1))):
+            with pytest.raises(CollectionNotFound):
+                use()
+        assert not list(tmp_path.glob("c-*"))
+        assert store.create_collection(CollectionSpec("c", DIM)).count() == 0
 
 
-def test_nothing_on_disk_is_pickled(tmp_path: Path) -> None:
-    filled(tmp_path)
-    (segment,) = tmp_path.glob("c-*/*.segment")
-    data = segment.read_bytes()
-    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert head["ids"][:2] == ["id0", "id1"]
+def test_searches_beside_writes() -> None:
+    with connect("faiss", threads=1) as store:
+        c = store.create_collection(CollectionSpec("c", DIM, Metric.EUCLIDEAN))
+        stay = vectors(200)
+        c.upsert(Records([f"s{i}" for i in range(200)], stay, [{"stay": True}] * 200))
+        stop, failures = threading.Event(), []
+
+        def search() -> None:
+            while not stop.is_set():
+                for where in (None, F("stay") == True):  # noqa: E712  builds a filter
+                    try:
+                        hit = next(c.search(stay[7], 3, where=where).hits())
+                        assert (hit.id, hit.distance) == ("s7", 0.0)
+                    except Exception as e:
+                        failures.append(e)
+                        stop.set()
+
+        searchers = [threading.Thread(target=search) for _ in range(3)]
+        for s in searchers:
+            s.start()
+        for i in range(60):
+            c.upsert(Records([f"w{j}" for j in range(20)], vectors(20, seed=i)))
+            if i % 3 == 0:
+                c.delete(ids=["w0", "w1"])
+                c.optimize()
+        stop.set()
+        for s in searchers:
+            s.join()
+        assert failures == []
 
 
-def test_effective_parameters_are_read_back() -> None:
-    vectors = np.random.default_rng(1).normal(size=(400, 16)).astype(np.float32)
-    ids = [f"id{i}" for i in range(400)]
-    with connect("faiss") as store:
-        for index, expected in (
-            (HNSW(m=7, ef_construction=33), {"kind": "hnsw", "m": 7, "ef_construction": 33}),
-            (IVFFlat(nlist=8, nprobe=3), {"kind": "ivf_flat", "nlist": 8, "nprobe": 3}),
-        ):
-            docs = store.create_collection(CollectionSpec(index.kind, 16, Metric.EUCLIDEAN, index))
-            docs.upsert(Records(ids, vectors))
-            docs.optimize()
-            told = docs.describe()
-            assert expected.items() <= told["index"].items()
-            assert told["indexed_rows"] == 400
+# FAISS takes most of a second to import, so one process does that and forks a writer for each kill.
+WRITERS = """
+import os, sys
+import numpy as np
+import vecbench, faiss
+def write(path, batch):
+    store = vecbench.connect("faiss", path=path, threads=1)
+    spec = vecbench.CollectionSpec("c", 16, vecbench.Metric.EUCLIDEAN)
+    c = store.create_collection(spec, exist_ok=True)
+    while True:
+        rows = np.random.default_rng(batch).normal(size=(8, 16)).astype(np.float32)
+        c.upsert(vecbench.Records([f"{batch}-{i}" for i in range(8)], rows, [{"batch": batch}] * 8))
+        c.upsert(vecbench.Records(["last"], rows[:1] + 9, [{"batch": batch}]))
+        c.delete(ids=[f"{batch - 1}-0"])
+        if batch % 7 == 0:
+            c.optimize()
+        c.flush()
+        os.write(1, b"%d\\n" % batch)
+        batch += 1
+for line in sys.stdin:
+    path, batch = line.rstrip("\\n").split("\\t")
+    pid = os.fork()
+    if not pid:
+        write(path, int(batch))
+    os.write(1, b"pid %d\\n" % pid)
+    os.waitpid(pid, 0)
+    os.write(1, b"end\\n")
+"""
 
 
-def test_too_few_rows_to_train_on_is_said() -> None:
-    with connect("faiss") as store:
-        docs = store.create_collection(CollectionSpec("few", DIM, Metric.EUCLIDEAN, IVFFlat(nlist=100)))
-        docs.upsert(Records(["a", "b"], np.eye(2, DIM, dtype=np.float32)))
-        docs.optimize()
-        assert "too few rows" in docs.describe()["note"]
-        assert docs.search(np.eye(1, DIM, dtype=np.float32), k=2).ids == [["a", "b"]]
+class Lines:
+    """Lines of a pipe as they come, or None when none comes before a deadline."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._fd, self._rest = pipe.fileno(), b""
+
+    def next(self, deadline: float) -> str | None:
+        while b"\n" not in self._rest:
+            if not select.select([self._fd], [], [], max(0.0, deadline - monotonic()))[0]:
+                return None
+            more = os.read(self._fd, 65536)
+            assert more, "the writers' process ended"
+            self._rest += more
+        line, self._rest = self._rest.split(b"\n", maxsplit=1)
+        return line.decode()
 
 
-def test_factory_strings() -> None:
-    vectors = np.random.default_rng(1).normal(size=(500, 16)).astype(np.float32)
-    with connect("faiss") as store:
-        with pytest.raises(UnsupportedIndex, match="NoSuchIndex"):
-            store.create_collection(CollectionSpec("x", 16, Metric.EUCLIDEAN, NativeIndex("NoSuchIndex")))
-        docs = store.create_collection(CollectionSpec("ivf", 16, Metric.EUCLIDEAN, NativeIndex("IVF4,SQ8")))
-        docs.upsert(Records([f"id{i}" for i in range(500)], vectors))
-        docs.optimize()
-        assert docs.search(vectors[:3], k=1, params=SearchParams(nprobe=4)).ids == [["id0"], ["id1"], ["id2"]]
-        with pytest.raises(UnsupportedOperation, match="ef_search"):
-            docs.search(vectors[:1], params=SearchParams(ef_search=10))
+def test_kill_during_ingest(tmp_path: Path) -> None:
+    """SIGKILL at 50 random moments: what was acknowledged is there, and every flush is there whole or not at all."""
+    rng = np.random.default_rng(50)
+    last = -1
+    with subprocess.Popen([sys.executable, "-c", WRITERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        lines = Lines(server.stdout)
+        for kill in range(50):
+            server.stdin.write(f"{tmp_path}\t{last + 1}\n".encode())
+            server.stdin.flush()
+            acknowledged, pid, wanted = last, 0, last + 1 + int(rng.integers(0, 5))
+            while acknowledged < wanted or not pid:
+                line = lines.next(monotonic() + 60)
+                assert line is not None
+                acknowledged, pid = (acknowledged, int(line[4:])) if line.startswith("pid") else (int(line), pid)
+            moment = monotonic() + rng.uniform(0, 0.02)
+            while (line := lines.next(moment)) is not None:
+                acknowledged = int(line)
+            os.kill(pid, signal.SIGKILL)
+            while (line := lines.next(monotonic() + 60)) != "end":
+                assert line is not None
+                acknowledged = int(line)
+            last = reopen_and_check(tmp_path, acknowledged, whole=kill % 10 == 9)
+        server.stdin.close()
 
 
-def test_options_are_checked() -> None:
-    for options in ({"colour": "red"}, {"threads": 0}, {"url": "http://localhost"}):
-        with pytest.raises(ConfigError):
-            connect("faiss", **options)
+def reopen_and_check(path: Path, acknowledged: int, *, whole: bool) -> int:
+    """The last batch that is there, after checking that exactly what was written up to it is."""
+    with reopened(path) as c:
+        (metadata,) = c.get(["last"]).metadata
+        last = metadata["batch"]
+        assert last in {acknowledged, acknowledged + 1}
+        assert c.count() == 7 * last + 8 + 1  # each batch deletes one row of the batch before it
+        for batch in range(0 if whole else max(0, last - 8), last + 1):
+            rows = np.random.default_rng(batch).normal(size=(8, 16)).astype(np.float32)
+            first = 0 if batch == last else 1
+            got = c.get([f"{batch}-{i}" for i in range(8)])
+            assert got.ids == [f"{batch}-{i}" for i in range(first, 8)]
+            assert np.array_equal(got.vectors, rows[first:])
+            assert got.metadata == [{"batch": batch}] * (8 - first)
+            hit = next(c.search(rows[5], 3).hits())
+            assert (hit.id, hit.distance) == (f"{batch}-5", 0.0)
+    return int(last)

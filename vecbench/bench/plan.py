@@ -29,7 +29,8 @@ class Plan:
 
     ef: values of ef_search for an HNSW index, of nprobe for an IVF index. exact: also ask each store for exact answers.
     rounds: how often all settings are gone through, their order shuffled by `seed` each time. queries: use only the
-    first so many. `ConfigError` for what cannot be measured.
+    first so many. timeout_seconds: for loading a store, and again for each of its rounds; then it is ended and has
+    failed. `ConfigError` for what cannot be measured.
     """
 
     stores: tuple[StoreRef, ...]
@@ -42,6 +43,7 @@ class Plan:
     rounds: int = 3
     seed: int = 1
     queries: int | None = None
+    timeout_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         if not self.stores:
@@ -57,6 +59,10 @@ class Plan:
             raise ConfigError("rounds and queries must be at least 1")
         if len(set(self.ef)) != len(self.ef) or any(e < 1 for e in self.ef):
             raise ConfigError(f"ef must be different whole numbers of at least 1, got {self.ef}")
+        if not self.timeout_seconds > 0:
+            raise ConfigError(f"timeout_seconds must be more than 0, got {self.timeout_seconds}")
+        if not any(self.settings(exact=True)):
+            raise ConfigError("nothing to search with: give values of ef (at most nlist for an IVF index), or exact")
 
     def settings(self, *, exact: bool) -> Iterator[Setting]:
         """The settings for one store; `exact` says whether it can answer exactly."""

@@ -55,9 +55,11 @@ def cells(row: Row, *, first: bool) -> Sequence[str]:
         return [row.case.store, row.case.status, *[""] * (len(COLUMNS) - 2)]
     build = ["", "", "", ""]
     if first and p is not None:
-        grown = max(0, p.memory_after_bytes - p.memory_before_bytes)
+        memory = "–"
+        if p.memory_before_bytes is not None and p.memory_after_bytes is not None:
+            memory = f"{max(0, p.memory_after_bytes - p.memory_before_bytes) / 1e6:.0f}"
         disk = "–" if p.disk_bytes is None else f"{p.disk_bytes / 1e6:.1f}"
-        build = [f"{p.ingest_ns / 1e9:.2f}", f"{p.optimize_ns / 1e9:.2f}", f"{grown / 1e6:.0f}", disk]
+        build = [f"{p.ingest_ns / 1e9:.2f}", f"{p.optimize_ns / 1e9:.2f}", memory, disk]
     half = (s.recall_interval[1] - s.recall_interval[0]) / 2
     return [
         row.case.versions.label if first and row.case.versions else "",

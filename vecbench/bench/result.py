@@ -57,14 +57,20 @@ class StoreVersions(_Model):
 
 
 class Phases(_Model):
-    """Four clocks, in nanoseconds, and what they cost. `first_query_ns` is the cold one."""
+    """Four clocks, in nanoseconds, and what they cost. `first_query_ns` is the cold one.
+
+    memory_*: resident bytes of the engine's processes before the collection is made and after it is loaded, None where
+    the engine is not here to be looked at; the peak includes what the harness held. disk_bytes: allocated, after flush.
+    cpu_seconds: of the process that was measured, from its start to its last round.
+    """
 
     create_ns: int
     ingest_ns: int
     optimize_ns: int
     first_query_ns: int
-    memory_before_bytes: int
-    memory_after_bytes: int
+    memory_before_bytes: int | None
+    memory_after_bytes: int | None
+    memory_peak_bytes: int | None = None
     disk_bytes: int | None
     cpu_seconds: float
 
@@ -72,13 +78,15 @@ class Phases(_Model):
 class SettingResult(_Model):
     """One search setting: raw values of every round, and the figures taken from them.
 
-    latencies_ns: (rounds, q). answers: row numbers of the base, (rounds, q, k), −1 for none. qps_serial: queries per
-    second of one client asking one at a time, the median over rounds; the interval is over all queries.
+    latencies_ns: (rounds, q). warmup_ns: of the pass before, in none of the figures. answers: row numbers of the base,
+    (rounds, q, k), −1 for none, −2 for an id that was never sent. qps_serial: queries per second of one client asking
+    one at a time, the median over rounds. Intervals are 95 %, over queries. max_distance_error: relative to float64.
     """
 
     name: str
     params: dict[str, Any]
     latencies_ns: Column
+    warmup_ns: Column | None = None
     answers: Column
     recall_mean: float
     recall_interval: tuple[float, float]
@@ -89,16 +97,21 @@ class SettingResult(_Model):
     recall_under_half: float
     duplicates: int
     missing: int
+    unknown: int = 0
     p50_ns: float
     p50_interval_ns: tuple[float, float]
     p95_ns: float
     p99_ns: float
     qps_serial: float
+    qps_interval: tuple[float, float] | None = None
     max_distance_error: float
 
 
 class CaseResult(_Model):
-    """One store under one metric. void: it ran, but a check failed, so its numbers do not count."""
+    """One store under one metric. void: it ran, but a check failed, so its numbers do not count.
+
+    effective: what the store said of its index. notes: what could not be checked or set, in sentences.
+    """
 
     store: str
     metric: str
@@ -106,6 +119,7 @@ class CaseResult(_Model):
     error: str | None = None
     versions: StoreVersions | None = None
     effective: dict[str, Any] = {}
+    notes: list[str] = []
     phases: Phases | None = None
     settings: list[SettingResult] = []
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 import vecbench
+from vecbench.bench.child import Child, Event, OnEvent
+from vecbench.bench.figures import setting_result, with_queries
 from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
-from vecbench.bench.recall import recall_at_k
-from vecbench.bench.result import CaseResult, Column, Phases, Report, SettingResult, StoreVersions
-from vecbench.bench.stats import bootstrap_interval, percentile_ns
+from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
 from vecbench.dataset import Dataset
-from vecbench.errors import redact
+from vecbench.errors import BenchmarkError, redact
 from vecbench.geometry import measure
-from vecbench.index import index_to_dict
+from vecbench.index import Flat, NativeIndex, index_to_dict
 from vecbench.registry import StoreRef, dataset_source
 from vecbench.truth import GroundTruth, ground_truth
 from vecbench.types import Metric
@@ -35,117 +29,27 @@ from vecbench.types import Metric
 __all__ = ["Event", "run"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something to show while a run goes on: `done` of `total` steps of a phase of a case."""
-
-    case: str
-    phase: str
-    done: int
-    total: int
-    note: str = ""
-
-
-_OnEvent = Callable[[Event], None]
-
-
-@dataclass
-class _Child:
-    """One case in its process."""
-
-    store: StoreRef
-    metric: Metric
-    folder: Path
-    process: subprocess.Popen[str]
-    on_event: _OnEvent
-    result: CaseResult
-    loaded: dict[str, Any] = field(default_factory=dict)
-    finished: dict[str, Any] = field(default_factory=dict)
-    rounds: int = 0
-
-    @property
-    def case(self) -> str:
-        return f"{self.store.label}, {self.metric.value}"
-
-    @property
-    def alive(self) -> bool:
-        return self.result.status == "ok"
-
-    def send(self, line: str) -> None:
-        assert self.process.stdin is not None  # noqa: S101  opened as a pipe
-        # A child that is gone is noticed when its answer is read.
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-
-    def wait_for(self, wanted: str) -> dict[str, Any]:
-        """Read events up to the wanted one; a failure or the child's death ends the case."""
-        assert self.process.stdout is not None  # noqa: S101  opened as a pipe
-        for line in self.process.stdout:
-            event = json.loads(line)
-            if event["event"] == "phase":
-                self.on_event(Event(self.case, event["phase"], event["done"], event["total"]))
-            elif event["event"] == "error":
-                self.fail(event["status"], event["error"])
-                return {}
-            elif event["event"] == wanted:
-                return dict(event)
-        self.fail("failed", f"the store's process died: {_death(self.process.wait())}")
-        return {}
-
-    def fail(self, status: Literal["failed", "void"], error: str) -> None:
-        self.result.status, self.result.error = status, redact(error)
-        self.on_event(Event(self.case, status, 1, 1, self.result.error))
-
-    def stop(self) -> None:
-        """End the process, whatever it does."""
-        if self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
-def run(plan: Plan, *, on_event: _OnEvent | None = None, dataset: Dataset | None = None) -> Report:
+def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | None = None) -> Report:
     """Measure what the plan says and return the report, failed cases included.
 
-    A store that fails leaves its error in its case; the others go on. On KeyboardInterrupt what was measured so far is
-    kept and the report says `interrupted`. dataset: use this one instead of the plan's name. Raises `DatasetError`.
+    A store that fails leaves its error in its case; the others go on. On KeyboardInterrupt the complete rounds are kept
+    and the report says `interrupted`. dataset: use this one instead of the plan's name. Raises `DatasetError`, and
+    `BenchmarkError` where the harness's own cost cannot be measured.
     """
     tell = on_event or (lambda _event: None)
     tell(Event("data set", "loading", 0, 1, plan.dataset))
-    data = dataset if dataset is not None else dataset_source(plan.dataset).load()
-    if plan.queries is not None and plan.queries < len(data.queries):
-        data = Dataset.from_arrays(data.name, data.base, data.queries[: plan.queries], notes=data.card.notes)
+    data = with_queries(dataset if dataset is not None else dataset_source(plan.dataset).load(), plan.queries)
     report = Report(
         vecbench_version=vecbench.__version__,
         started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        plan=_plan_to_dict(plan),
+        plan={**_plan_to_dict(plan), "dataset": data.name},
         dataset={**data.card.to_dict(), "vectors_sha256": data.sha256, "geometry": measure(data).to_dict()},
         machine=describe_machine(),
     )
     try:
         with tempfile.TemporaryDirectory(prefix="vecbench-") as folder:
             bench = _Bench(plan, data, report, folder=Path(folder), tell=tell)
-            bench.null()
-            for metric in plan.metrics:
-                bench.metric(metric)
+            bench.run()
     except KeyboardInterrupt:
         report.interrupted = True
     report.machine.sgemm_gflops_after = sgemm_gflops()
@@ -153,12 +57,22 @@ def run(plan: Plan, *, on_event: _OnEvent | None = None, dataset: Dataset | None
 
 
 class _Bench:
-    def __init__(self, plan: Plan, data: Dataset, report: Report, *, folder: Path, tell: _OnEvent) -> None:
+    def __init__(self, plan: Plan, data: Dataset, report: Report, *, folder: Path, tell: OnEvent) -> None:
         self.plan, self.data, self.report, self.folder, self.tell = plan, data, report, folder, tell
         np.save(folder / "base.npy", data.base)
         np.save(folder / "queries.npy", data.queries)
 
-    def start(self, store: StoreRef, metric: Metric, plan: Plan) -> _Child:
+    def run(self) -> None:
+        """The truth under every metric, the harness's own cost, then the stores."""
+        truths: list[GroundTruth] = []
+        for metric in self.plan.metrics:  # before anything is measured: what is wrong with the data is said at once
+            self.tell(Event(f"exact neighbours, {metric.value}", "ground truth", 0, 1))
+            truths.append(ground_truth(self.data, metric, min(100, len(self.data.base))))
+        self.null()
+        for truth in truths:
+            self.metric(truth)
+
+    def start(self, store: StoreRef, metric: Metric, plan: Plan) -> Child:
         folder = Path(tempfile.mkdtemp(prefix=f"{store.name}-", dir=self.folder))
         request = {
             "store": dataclasses.asdict(store),
@@ -169,124 +83,102 @@ class _Bench:
             "settings": [{"name": s.name, "params": _params(s)} for s in plan.settings(exact=True)],
             "base": str(self.folder / "base.npy"),
             "queries": str(self.folder / "queries.npy"),
-            "folder": str(folder),
         }
-        (folder / "request.json").write_text(json.dumps(request), "utf-8")
-        process = subprocess.Popen(  # noqa: S603  our own module, no shell
-            [sys.executable, "-m", "vecbench.bench.worker", str(folder / "request.json")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for the parent, which then asks the children for what they have
+        return Child.start(
+            store, metric, folder=folder, request=request, on_event=self.tell, timeout_seconds=plan.timeout_seconds
         )
-        result = CaseResult(store=store.label, metric=metric.value, status="ok")
-        return _Child(store, metric, folder, process, self.tell, result)
 
     def null(self) -> None:
         """The harness's own cost: the same loop on a store that does nothing."""
-        settings = dataclasses.replace(self.plan, stores=(StoreRef("null"),), exact=False)
-        child = self.start(StoreRef("null"), self.plan.metrics[0], settings)
+        # The null store has no vendor's index; what it is told to build makes no difference to it.
+        index = Flat() if isinstance(self.plan.index, NativeIndex) else self.plan.index
+        plan = dataclasses.replace(self.plan, stores=(StoreRef("null"),), index=index)
+        child = self.start(StoreRef("null"), self.plan.metrics[0], plan)
         try:
             child.wait_for("loaded")
-            child.send("round 0")
-            child.wait_for("measured")
             if child.alive:
-                files = sorted(child.folder.glob("*-latencies.npy"))
-                self.report.null_cost_ns = float(np.median([np.median(np.load(f)) for f in files]))
+                child.send("round 0")
+                child.wait_for("measured")
         finally:
             child.stop()
+        if not child.alive:
+            raise BenchmarkError(f"the harness's own cost could not be measured: {child.result.error}")
+        passes = [np.load(f, allow_pickle=False) for f in sorted(child.folder.glob("*-latencies.npy"))]
+        self.report.null_cost_ns = float(np.median(np.concatenate(passes)))
 
-    def metric(self, metric: Metric) -> None:
+    def metric(self, truth: GroundTruth) -> None:
         """All stores under one metric: loaded one after the other, then rounds in a shuffled order."""
-        self.tell(Event(f"exact neighbours, {metric.value}", "ground truth", 0, 1))
-        truth = ground_truth(self.data, metric, max(self.plan.k, min(100, len(self.data.base))))
-        children: list[_Child] = []
+        metric = truth.metric
+        children: list[Child] = []
         try:
-            for store in self.plan.stores:
-                child = self.start(store, metric, self.plan)
-                children.append(child)
-                self.report.cases.append(child.result)
-                child.loaded = child.wait_for("loaded")
-            random = np.random.default_rng([self.plan.seed, list(Metric).index(metric)])
-            for number in range(self.plan.rounds):
-                for at in random.permutation(len(children)).tolist():
-                    child = children[at]
+            try:
+                for store in self.plan.stores:
+                    child = self.start(store, metric, self.plan)
+                    children.append(child)
+                    self.report.cases.append(child.result)
+                    child.loaded = child.wait_for("loaded")
+                self.rounds(children, metric)
+                for child in children:
                     if child.alive:
-                        child.send(f"round {number}")
-                        if child.wait_for("measured"):
-                            child.rounds = number + 1
+                        child.send("finish")
+                        child.wait_for("finished")
+            finally:
+                for child in children:
+                    child.stop()
         finally:
             for child in children:
                 self.collect(child, truth)
 
-    def collect(self, child: _Child, truth: GroundTruth) -> None:
-        """End a child and turn what it wrote into figures."""
-        try:
-            if child.alive and child.rounds:
-                child.send("finish")
-                child.finished = child.wait_for("finished")
-        finally:
-            child.stop()
-        result = child.result
-        if child.loaded:
-            result.versions = StoreVersions(**child.loaded["versions"])
-            cpu = float(child.finished.get("cpu_seconds", 0.0))
-            result.phases = Phases(**child.loaded["phases"], cpu_seconds=cpu)
-            result.effective = child.finished.get("effective", {})
+    def rounds(self, children: list[Child], metric: Metric) -> None:
+        """Every store once a round, in an order of the seed: what drifts, drifts for all."""
+        random = np.random.default_rng([self.plan.seed, list(Metric).index(metric)])
+        for number in range(self.plan.rounds):
+            for at in random.permutation(len(children)).tolist():
+                child = children[at]
+                if not child.alive:
+                    continue
+                child.send(f"round {number}")
+                if done := child.wait_for("measured"):
+                    child.rounds, child.cpu_seconds = number + 1, float(done["cpu_seconds"])
+
+    def collect(self, child: Child, truth: GroundTruth) -> None:
+        """Turn what an ended child wrote into figures, from its complete rounds."""
+        result, loaded = child.result, child.loaded
+        if loaded:
+            result.versions = StoreVersions(**loaded["versions"])
+            result.phases = Phases(**loaded["phases"], cpu_seconds=child.cpu_seconds)
+            result.effective, result.notes = _plain(loaded["effective"], child.folder), loaded["notes"]
         if child.alive and not child.rounds:
             child.fail("failed", "interrupted before the first round was complete")
         if child.alive:
             for at, setting in enumerate(self.plan.settings(exact=True)):
-                if setting.name in child.loaded["settings"]:
+                if setting.name in loaded["settings"]:
                     result.settings.append(self.figures(child, at, setting, truth))
-        self.tell(Event(child.case, "done", 1, 1))
+            self.tell(Event(child.case, "done", 1, 1))
 
-    def figures(self, child: _Child, at: int, setting: Setting, truth: GroundTruth) -> SettingResult:
+    def figures(self, child: Child, at: int, setting: Setting, truth: GroundTruth) -> SettingResult:
         """One setting's figures from the raw arrays of all complete rounds."""
-        names = [f"{at}-{number}" for number in range(child.rounds)]
-        latencies = np.stack([np.load(child.folder / f"{n}-latencies.npy", allow_pickle=False) for n in names])
-        answers = np.stack([np.load(child.folder / f"{n}-answers.npy", allow_pickle=False) for n in names])
-        errors = [json.loads((child.folder / f"{n}-error.json").read_text("utf-8")) for n in names]
-        return setting_result(setting, latencies, answers, max(errors), data=self.data, truth=truth)
+        files = [f"{at}-{number}" for number in range(child.rounds)]
+        errors = [json.loads((child.folder / f"{f}-error.json").read_text("utf-8")) for f in files]
+        return setting_result(
+            setting.name,
+            _params(setting),
+            latencies=np.stack([np.load(child.folder / f"{f}-latencies.npy", allow_pickle=False) for f in files]),
+            answers=np.stack([np.load(child.folder / f"{f}-answers.npy", allow_pickle=False) for f in files]),
+            warmup=np.load(child.folder / f"{at}-warmup.npy", allow_pickle=False),
+            max_distance_error=max(errors),
+            data=self.data,
+            truth=truth,
+        )
 
 
-def setting_result(
-    setting: Setting,
-    latencies: np.ndarray[Any, np.dtype[np.int64]],
-    answers: np.ndarray[Any, np.dtype[np.int64]],
-    distance_error: float,
-    *,
-    data: Dataset,
-    truth: GroundTruth,
-) -> SettingResult:
-    """All figures of a setting from its raw values: latencies (rounds, q), answers (rounds, q, k)."""
-    rounds = [
-        recall_at_k(a, data.queries, data.base, truth.rows, truth.distances, metric=truth.metric) for a in answers
-    ]
-    recall = np.mean([r.by_distance for r in rounds], axis=0)
-    flat = latencies.ravel()
-    return SettingResult(
-        name=setting.name,
-        params=_params(setting),
-        latencies_ns=Column.encode(latencies),
-        answers=Column.encode(answers),
-        recall_mean=float(recall.mean()),
-        recall_interval=bootstrap_interval(recall),
-        recall_by_id=float(np.mean([r.by_id for r in rounds])),
-        recall_p10=float(np.percentile(recall, 10)),
-        recall_p5=float(np.percentile(recall, 5)),
-        recall_min=float(recall.min()),
-        recall_under_half=float((recall < 0.5).mean()),
-        duplicates=sum(r.duplicates for r in rounds),
-        missing=sum(r.missing for r in rounds),
-        p50_ns=percentile_ns(flat, 50),
-        p50_interval_ns=bootstrap_interval(np.median(latencies, axis=0), np.median),
-        p95_ns=percentile_ns(flat, 95),
-        p99_ns=percentile_ns(flat, 99),
-        qps_serial=float(np.median(latencies.shape[1] / (latencies.sum(axis=1) / 1e9))),
-        max_distance_error=distance_error,
-    )
+def _plain(value: Any, folder: Path) -> Any:
+    """What a store said of itself, without secrets and without the temporary folder."""
+    if isinstance(value, dict):
+        return {key: _plain(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, folder) for item in value]
+    return redact(value.replace(str(folder), "(its folder)")) if isinstance(value, str) else value
 
 
 def _params(setting: Setting) -> dict[str, Any]:
@@ -297,7 +189,6 @@ def _params(setting: Setting) -> dict[str, Any]:
 def _plan_to_dict(plan: Plan) -> dict[str, Any]:
     return {
         "stores": [s.label for s in plan.stores],
-        "dataset": plan.dataset,
         "metrics": [m.value for m in plan.metrics],
         "k": plan.k,
         "index": index_to_dict(plan.index),
@@ -306,6 +197,7 @@ def _plan_to_dict(plan: Plan) -> dict[str, Any]:
         "rounds": plan.rounds,
         "seed": plan.seed,
         "queries": plan.queries,
+        "timeout_seconds": plan.timeout_seconds,
         "clients": 1,
-        "clock": f"{time.get_clock_info('perf_counter').implementation}",
+        "clock": time.get_clock_info("perf_counter").implementation,
     }

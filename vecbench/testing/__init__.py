@@ -9,7 +9,14 @@ claimed must raise `Unsupported…`. A known gap is a `Limit` with a reason; it 
 build when the gap closes.
 """
 
-from vecbench.testing.limits import Limit
-from vecbench.testing.suite import ConformanceSuite
+import pytest
+
+# Before they are imported: a failing assert then shows its values, which pytest does by itself only in test files.
+pytest.register_assert_rewrite(
+    *(f"vecbench.testing.{part}" for part in ("data", "filtering", "input", "lifecycle", "records", "searching"))
+)
+
+from vecbench.testing.limits import Limit  # noqa: E402  see above
+from vecbench.testing.suite import ConformanceSuite  # noqa: E402  see above
 
 __all__ = ["ConformanceSuite", "Limit"]

@@ -15,9 +15,14 @@ from vecbench.store import VectorStore
 from vecbench.testing.limits import Limit
 from vecbench.types import Metric, Records
 
-__all__ = ["DIM", "Base"]
+__all__ = ["DIM", "Base", "usual_metric"]
 
 DIM = 8
+
+
+def usual_metric(store: VectorStore) -> Metric:
+    """The metric of the tests that are not about metrics: Euclidean where the store has it."""
+    return next(m for m in (Metric.EUCLIDEAN, Metric.COSINE, Metric.DOT) if m in store.capabilities.metrics)
 
 
 class Base:
@@ -32,19 +37,28 @@ class Base:
     reopen_code: ClassVar[str] = ""
 
     def open_store(self, path: Path) -> VectorStore:
-        """An empty store; `path` is a directory of its own, which a store that keeps nothing ignores."""
+        """An empty store; `path` is a directory of its own, which a store that keeps nothing ignores.
+
+        Where capabilities say `persistent`, a second call with the same path finds what the first one wrote.
+        """
         raise NotImplementedError(f"{type(self).__name__} must write open_store(self, path)")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        unknown = [limit.test for limit in cls.limits if not hasattr(cls, limit.test)]
+        names = [limit.test.partition("[")[0] for limit in cls.limits]
+        unknown = [name for name in names if not name.startswith("test_") or not hasattr(cls, name)]
         if unknown:
-            raise TypeError(f"{cls.__name__}.limits names no test of the suite: {', '.join(unknown)}")
+            raise TypeError(f"{cls.__name__}.limits: the suite has no test called {', '.join(unknown)}")
 
     @pytest.fixture(autouse=True)
     def _known_gaps(self, request: pytest.FixtureRequest) -> None:
+        # A name with parameters is known only to pytest, so no class can be asked for it.
+        wanted = {limit.test for limit in self.limits if "[" in limit.test}
+        unknown = wanted - {item.name for item in request.node.parent.collect()} if wanted else wanted
+        if unknown:
+            pytest.fail(f"{type(self).__name__}.limits: the suite has no test called {', '.join(sorted(unknown))}")
         for limit in self.limits:
-            if limit.test == request.node.originalname:
+            if limit.test in {request.node.originalname, request.node.name}:
                 reason = f"{limit.kind}: {limit.reason}"
                 request.node.add_marker(pytest.mark.xfail(reason=reason, raises=limit.raises, strict=True))
 
@@ -57,14 +71,15 @@ class Base:
     def make(
         self,
         store: VectorStore,
-        metric: Metric = Metric.EUCLIDEAN,
+        metric: Metric | None = None,
         *,
         name: str = "docs",
         dim: int = DIM,
         load: Records | None = None,
         fields: dict[str, FieldType] | None = None,
     ) -> Collection:
-        """A collection, loaded, flushed and optimized where `load` is given."""
+        """A collection, loaded, flushed and optimized where `load` is given; metric: `usual_metric` without one."""
+        metric = usual_metric(store) if metric is None else metric
         made = store.create_collection(CollectionSpec(name, dim, metric, self.index, fields=fields or {}))
         if load is not None:
             made.upsert(load)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vecbench.distance import top_k
 from vecbench.errors import UnsupportedFilter
 from vecbench.filters import (
     OPERATORS,
@@ -18,20 +19,24 @@ from vecbench.filters import (
     Exists,
     Filter,
     Gt,
+    Gte,
     In,
+    Lt,
+    Lte,
     Ne,
     Not,
     NotIn,
     Or,
+    fields,
     matches,
     operators,
 )
 from vecbench.index import SearchParams
 from vecbench.spec import CollectionSpec
 from vecbench.store import Collection, VectorStore
-from vecbench.testing.base import DIM, Base
+from vecbench.testing.base import DIM, Base, usual_metric
 from vecbench.testing.data import HOSTILE, filters, metadata_rows, raw_vectors, records
-from vecbench.types import Metric, Records
+from vecbench.types import Records
 
 __all__ = ["FilterTests"]
 
@@ -47,7 +52,9 @@ _SETTINGS = settings(
 class FilterTests(Base):
     def check(self, collection: Collection, where: Filter, metadata: list[dict[str, Any]]) -> None:
         """count and search agree with the evaluator; what is not claimed is refused."""
-        if collection.store.capabilities.declared_fields or operators(where) - collection.store.capabilities.filters:
+        can = collection.store.capabilities
+        undeclared = fields(where) - set(collection.spec.fields) if can.declared_fields else frozenset()
+        if undeclared or operators(where) - can.filters:
             with pytest.raises(UnsupportedFilter):
                 collection.count(where)
             return
@@ -56,6 +63,22 @@ class FilterTests(Base):
         found = collection.search(raw_vectors(1, DIM, 7), k=len(metadata), where=where).ids[0]
         assert len(found) == len(set(found)), where
         assert set(found) == expected, where
+        scanned = [i for batch in collection.scan(where=where, batch_size=5, include=[]) for i in batch.ids]
+        assert len(scanned) == len(set(scanned)), where
+        assert set(scanned) == expected, where
+
+    def check_delete(self, collection: Collection, where: Filter, metadata: list[dict[str, Any]]) -> None:
+        """Deleting what matches leaves the rest."""
+        can = collection.store.capabilities
+        if can.declared_fields or operators(where) - can.filters:
+            with pytest.raises(UnsupportedFilter):
+                collection.delete(where=where)
+            return
+        collection.delete(where=where)
+        collection.flush()
+        left = {i for batch in collection.scan(batch_size=7, include=[]) for i in batch.ids}
+        assert left == {f"id{i}" for i, m in enumerate(metadata) if not matches(where, m)}, where
+        assert collection.count() == len(left)
 
     def test_generated_filters(self, store: VectorStore) -> None:
         """Records with mixed types under one key, missing keys, hostile names and values; nested filters."""
@@ -64,12 +87,14 @@ class FilterTests(Base):
         @given(metadata_rows, st.lists(filters, min_size=12, max_size=12))
         def check(metadata: list[dict[str, Any]], wheres: list[Filter]) -> None:
             store.drop_collection("f", missing_ok=True)
-            collection = store.create_collection(CollectionSpec("f", DIM, Metric.EUCLIDEAN, self.index))
+            collection = store.create_collection(CollectionSpec("f", DIM, usual_metric(store), self.index))
             n = len(metadata)
             collection.upsert(Records([f"id{i}" for i in range(n)], raw_vectors(n, DIM), metadata))
             collection.flush()
             for where in wheres:
                 self.check(collection, where, metadata)
+            if fields(wheres[0]):
+                self.check_delete(collection, wheres[0], metadata)
 
         check()
 
@@ -103,8 +128,6 @@ class FilterTests(Base):
             "or": [Or((Eq("x", "1"), Eq("y", 1))), Or(())],
             "not": [Not(Eq("x", 1)), Not(Gt("x", 0)), Not(Exists("x")), Not(Not(Eq("x", 1))), Not(Contains("x", "1"))],
         }
-        from vecbench.filters import Gte, Lt, Lte
-
         samples |= {"gte": [Gte("x", v) for v in (1, 1.5)], "lt": [Lt("x", v) for v in (1, 2.0)]}
         samples["lte"] = [Lte("x", v) for v in (1, -2)]
         for where in samples[operator]:
@@ -124,12 +147,14 @@ class FilterTests(Base):
                 In("v", [text]),
             ):
                 self.check(collection, where, metadata)
+        self.check_delete(collection, In("v", HOSTILE[::2]), metadata)
 
     def test_k_matches_exist_so_k_return(self, store: VectorStore) -> None:
         """A filter that few rows pass must not shorten the answer, however narrow the search of the graph."""
         n = 2000
         metadata = [{"rare": i % 100 == 0, "half": i % 2 == 0} for i in range(n)]
-        data = Records([f"id{i}" for i in range(n)], raw_vectors(n, DIM), metadata)
+        vectors = raw_vectors(n, DIM)
+        data = Records([f"id{i}" for i in range(n)], vectors, metadata)
         collection = self.make(store, load=data, fields={"rare": "bool", "half": "bool"})
         queries = raw_vectors(10, DIM, 8)
         for where, step in ((Eq("rare", True), 100), (Eq("half", True), 2)):
@@ -142,6 +167,10 @@ class FilterTests(Base):
             assert [len(set(ids)) for ids in result.ids] == [10] * 10
             assert all(int(i[2:]) % step == 0 for ids in result.ids for i in ids)
             assert all((np.diff(d) >= 0).all() for d in result.distances)
+            rows, _ = top_k(queries, vectors[::step], 10, collection.spec.metric)
+            near = collection.search(queries, k=10, where=where).ids
+            hits = [len({f"id{step * r}" for r in row} & set(got)) for row, got in zip(rows, near, strict=True)]
+            assert np.mean(hits) / 10 >= (0.9 if step == 100 else 0.5)
 
     def test_delete_and_scan_by_filter(self, store: VectorStore) -> None:
         collection = self.make(store, load=records(60, DIM), fields={"n": "int", "word": "str"})
@@ -158,7 +187,7 @@ class FilterTests(Base):
         assert collection.count() == 48
         assert collection.count(where) == 0
 
-    def test_what_is_not_claimed_is_refused(self, store: VectorStore) -> None:
+    def test_unclaimed_filters_are_refused(self, store: VectorStore) -> None:
         collection = self.make(store, load=records(5, DIM))
         with pytest.raises(UnsupportedFilter):
             collection.count({"n": {"$gt": 1}})  # type: ignore[arg-type]

@@ -17,9 +17,10 @@ from vecbench.errors import (
     InvalidVector,
     StoreError,
 )
+from vecbench.filters import Eq
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
-from vecbench.testing.base import DIM, Base
+from vecbench.testing.base import DIM, Base, usual_metric
 from vecbench.testing.data import raw_vectors, records
 from vecbench.types import Metric, Records
 
@@ -47,12 +48,41 @@ class InputTests(Base):
                 collection.upsert(Records(["zero"], zero))
             with pytest.raises(InvalidVector, match="row 0"):
                 collection.search(zero)
+        if Metric.EUCLIDEAN not in store.capabilities.metrics:
+            return
         collection = self.make(store, Metric.EUCLIDEAN, name="plain", load=records(5, DIM))
         collection.upsert(Records(["zero"], zero))
         collection.flush()
         result = collection.search(zero, k=1)
         assert result.ids == [["zero"]]
         assert result.distances[0][0] == 0
+
+    def test_a_length_that_float32_cannot_square(self, store: VectorStore) -> None:
+        huge, tiny = np.full((1, DIM), 1e19, np.float32), np.full((1, DIM), 1e-25, np.float32)
+        for metric in store.capabilities.metrics:
+            collection = self.make(store, metric, name=metric)
+            for vectors in (huge, tiny) if metric is Metric.COSINE else (huge,):
+                with pytest.raises(InvalidVector, match="row 0"):
+                    collection.upsert(Records(["a"], vectors))
+                with pytest.raises(InvalidVector, match="row 0"):
+                    collection.search(vectors)
+            assert collection.count() == 0
+
+    def test_one_bad_row_keeps_the_whole_batch_out(self, store: VectorStore) -> None:
+        collection = self.make(store, load=records(5, DIM))
+        n = max(2500, (store.capabilities.max_batch or 0) + 1)
+        vectors = raw_vectors(n, DIM)
+        vectors[n - 1, 0] = np.nan
+        ids = [f"new{i}" for i in range(n)]
+        with pytest.raises(InvalidVector, match=f"row {n - 1}"):
+            collection.upsert(Records(ids, vectors))
+        with pytest.raises(InvalidId, match=f"{n - 1}"):
+            collection.upsert(Records([*ids[:-1], ids[0]], raw_vectors(n, DIM)))
+        metadata: list[dict[str, Any]] = [*({} for _ in range(n - 1)), {"k": None}]
+        with pytest.raises(InvalidMetadata, match=f"row {n - 1}"):
+            collection.upsert(Records(ids, raw_vectors(n, DIM), metadata))
+        collection.flush()
+        assert collection.count() == 5
 
     def test_a_wrong_dimension(self, store: VectorStore) -> None:
         collection = self.make(store, load=records(5, DIM))
@@ -79,6 +109,32 @@ class InputTests(Base):
         collection.flush()
         assert collection.count() == 0
 
+    @pytest.mark.parametrize("key", ["", 1, "a\0", "\ud800"])
+    def test_bad_keys(self, store: VectorStore, key: Any) -> None:
+        collection = self.make(store)
+        with pytest.raises(InvalidMetadata, match="row 1"):
+            collection.upsert(Records(["a", "b"], raw_vectors(2, DIM), [{"k": 1}, {key: 1}]))
+        with pytest.raises(InvalidMetadata, match="row 1"):
+            collection.upsert(Records(["a", "b"], raw_vectors(2, DIM), documents=["text", "a\0"]))
+        collection.flush()
+        assert collection.count() == 0
+
+    def test_bad_arguments(self, store: VectorStore) -> None:
+        collection = self.make(store, load=records(3, DIM))
+        with pytest.raises(ConfigError):
+            collection.get(["id0"], include=["vector"])  # type: ignore[list-item]
+        with pytest.raises(ConfigError):
+            collection.search(raw_vectors(1, DIM), include=["distances"])  # type: ignore[list-item]
+        with pytest.raises(ConfigError):
+            list(collection.scan(include=["ids"]))  # type: ignore[list-item]
+        with pytest.raises(ConfigError):
+            list(collection.scan(batch_size=0))
+        with pytest.raises(InvalidId):
+            collection.get(["id0", ""])
+        with pytest.raises(InvalidId):
+            collection.delete(ids=["x" * 513])
+        assert collection.count() == 3
+
     def test_columns_of_unequal_length(self, store: VectorStore) -> None:
         collection = self.make(store)
         with pytest.raises(StoreError):
@@ -95,8 +151,6 @@ class InputTests(Base):
 
     def test_delete_takes_exactly_one(self, store: VectorStore) -> None:
         collection = self.make(store, load=records(3, DIM))
-        from vecbench.filters import Eq
-
         with pytest.raises(ConfigError):
             collection.delete()
         with pytest.raises(ConfigError):
@@ -105,7 +159,7 @@ class InputTests(Base):
 
     def test_another_embedder_is_refused(self, store: VectorStore) -> None:
         mine, other = EmbedderSpec("mine", DIM), EmbedderSpec("other", DIM)
-        collection = store.create_collection(CollectionSpec("e", DIM, Metric.EUCLIDEAN, self.index, embedder=mine))
+        collection = store.create_collection(CollectionSpec("e", DIM, usual_metric(store), self.index, embedder=mine))
         vectors = raw_vectors(1, DIM)
         collection.upsert(Records(["a"], vectors, embedder=mine.fingerprint))
         with pytest.raises(EmbedderMismatch, match="mine"):

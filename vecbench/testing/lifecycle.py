@@ -23,7 +23,7 @@ from vecbench.errors import (
 from vecbench.index import HNSW, Flat, Index, IVFFlat, NativeIndex
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
-from vecbench.testing.base import DIM, Base
+from vecbench.testing.base import DIM, Base, usual_metric
 from vecbench.testing.data import HOSTILE, raw_vectors, records
 from vecbench.types import Metric, Records
 
@@ -69,28 +69,34 @@ class LifecycleTests(Base):
 
     def test_the_spec_is_read_back(self, store: VectorStore) -> None:
         spec = CollectionSpec(
-            "s", DIM, Metric.EUCLIDEAN, self.index, EmbedderSpec("m", DIM, revision="r1"), {"year": "int", "é": "str"}
+            "s",
+            DIM,
+            usual_metric(store),
+            self.index,
+            EmbedderSpec("m", DIM, revision="r1"),
+            {"year": "int", "é": "str"},
         )
         store.create_collection(spec)
         assert store.get_collection("s").spec == spec
 
     def test_exist_ok_demands_the_same(self, store: VectorStore) -> None:
         self.make(store, load=records(3, DIM))
-        same = CollectionSpec("docs", DIM, Metric.EUCLIDEAN, self.index)
+        metric = usual_metric(store)
+        same = CollectionSpec("docs", DIM, metric, self.index)
         assert store.create_collection(same, exist_ok=True).count() == 3
         for other in (
-            CollectionSpec("docs", DIM + 1, Metric.EUCLIDEAN, self.index),
-            CollectionSpec("docs", DIM, Metric.COSINE, self.index),
-            CollectionSpec("docs", DIM, Metric.EUCLIDEAN, self.index, EmbedderSpec("m", DIM)),
+            CollectionSpec("docs", DIM + 1, metric, self.index),
+            CollectionSpec("docs", DIM, metric, self.index, EmbedderSpec("m", DIM)),
+            *(CollectionSpec("docs", DIM, m, self.index) for m in store.capabilities.metrics - {metric}),
         ):
-            if other.metric in store.capabilities.metrics:
-                with pytest.raises(CollectionMismatch):
-                    store.create_collection(other, exist_ok=True)
+            with pytest.raises(CollectionMismatch):
+                store.create_collection(other, exist_ok=True)
 
     def test_names_are_any_text(self, store: VectorStore) -> None:
         names = sorted({*HOSTILE, "x" * 255, "Case", "case"})
+        light = Flat() if "flat" in store.capabilities.indexes else self.index
         for i, name in enumerate(names):
-            made = store.create_collection(CollectionSpec(name, 2, Metric.EUCLIDEAN, Flat() if i else self.index))
+            made = store.create_collection(CollectionSpec(name, 2, usual_metric(store), light if i else self.index))
             made.upsert(Records([f"only-{i}"], raw_vectors(1, 2)))
             made.flush()
         assert store.list_collections() == names
@@ -100,7 +106,7 @@ class LifecycleTests(Base):
             with pytest.raises(ConfigError):
                 store.get_collection(bad)
 
-    def test_what_is_not_claimed_is_refused(self, store: VectorStore) -> None:
+    def test_unclaimed_metrics_and_indexes_are_refused(self, store: VectorStore) -> None:
         for metric in set(Metric) - store.capabilities.metrics:
             with pytest.raises(UnsupportedMetric):
                 self.make(store, metric)
@@ -108,11 +114,11 @@ class LifecycleTests(Base):
         for index in kinds:
             if index.kind not in store.capabilities.indexes:
                 with pytest.raises(UnsupportedIndex):
-                    store.create_collection(CollectionSpec("i", DIM, Metric.EUCLIDEAN, index))
+                    store.create_collection(CollectionSpec("i", DIM, usual_metric(store), index))
         odd = HNSW(native={"no_such_parameter": 1}) if "hnsw" in store.capabilities.indexes else None
         if odd is not None:
             with pytest.raises(UnsupportedIndex):
-                store.create_collection(CollectionSpec("i", DIM, Metric.EUCLIDEAN, odd))
+                store.create_collection(CollectionSpec("i", DIM, usual_metric(store), odd))
         assert store.list_collections() == []
 
     def test_another_process_finds_everything(self, tmp_path: Path) -> None:
@@ -139,6 +145,63 @@ class LifecycleTests(Base):
         assert found[:3] == expected
         assert found[3][0] == {"new": True}
         assert found[3][1]["n"] == 59
+
+    def test_what_was_flushed_survives_closing(self, tmp_path: Path) -> None:
+        """Reopened, written to again, and reopened once more."""
+        with self.open_store(tmp_path) as store:
+            if not store.capabilities.persistent:
+                return
+            first = self.make(store, load=records(40, DIM))
+            first.delete(ids=["id7"])
+            first.upsert(Records(["id3"], raw_vectors(1, DIM, 11), [{"round": 1}]))
+            first.flush()
+            spec = first.spec
+        with self.open_store(tmp_path) as store:
+            assert store.list_collections() == ["docs"]
+            second = store.get_collection("docs")
+            assert second.spec == spec
+            assert second.count() == 39
+            assert second.get(["id3", "id7"]).metadata == [{"round": 1}]
+            second.upsert(Records(["id3"], raw_vectors(1, DIM, 12), [{"round": 2}]))
+            second.delete(ids=["id8"])
+            second.flush()
+            self.make(store, name="gone")
+            store.drop_collection("gone")
+        with self.open_store(tmp_path) as store:
+            assert store.list_collections() == ["docs"]
+            third = store.get_collection("docs")
+            assert third.get(["id3", "id8"]).metadata == [{"round": 2}]
+            everything = third.search(raw_vectors(1, DIM), k=100).ids[0]
+            assert sorted(everything) == sorted(f"id{i}" for i in range(40) if i not in {7, 8})
+
+    def test_collections_do_not_mix(self, store: VectorStore) -> None:
+        """Equal ids in two collections are two records; a second handle sees the same as the first."""
+        one, two = self.make(store, name="one", load=records(20, DIM)), self.make(store, name="two")
+        two.upsert(Records(["id1"], raw_vectors(1, DIM, 5), [{"two": True}]))
+        two.flush()
+        assert (one.count(), two.count()) == (20, 1)
+        assert two.search(raw_vectors(1, DIM), k=5).ids == [["id1"]]
+        two.delete(ids=["id1", "id2"])
+        two.flush()
+        again = store.get_collection("one")
+        assert again.count() == 20
+        again.delete(ids=["id2"])
+        again.flush()
+        assert one.count() == 19
+        store.drop_collection("two")
+        assert one.count() == 19
+
+    def test_an_unknown_option_is_refused(self, store: VectorStore) -> None:
+        with pytest.raises(ConfigError, match="no_such_option"):
+            type(store).open(no_such_option=1)
+
+    def test_leaving_the_context_closes(self, tmp_path: Path) -> None:
+        with self.open_store(tmp_path) as store:
+            collection = self.make(store, load=records(3, DIM))
+        with pytest.raises(StoreClosed):
+            store.list_collections()
+        with pytest.raises(StoreClosed):
+            collection.search(raw_vectors(1, DIM))
 
     def test_a_closed_store_says_so(self, store: VectorStore) -> None:
         collection = self.make(store, load=records(3, DIM))

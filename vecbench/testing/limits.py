@@ -12,8 +12,9 @@ __all__ = ["Limit"]
 class Limit:
     """One test of the suite that a store is known to fail.
 
-    test: its name. kind: "notimpl" (the adapter does not do it yet), "notyet" (the engine will), "never" (the engine
-    cannot). raises: the error with which it fails, when known.
+    test: its name, or with its parameters as pytest shows them ("test_each_operator[gt]"). kind: "notimpl" (the adapter
+    does not do it yet), "notyet" (the engine will), "never" (the engine cannot). raises: the error with which it fails,
+    when known.
     """
 
     test: str

@@ -7,9 +7,9 @@ import pytest
 
 from vecbench.distance import top_k
 from vecbench.errors import ConfigError, Unsupported, UnsupportedMetric, UnsupportedOperation
-from vecbench.index import Flat, SearchParams
+from vecbench.index import HNSW, Flat, IVFFlat, SearchParams
 from vecbench.store import VectorStore
-from vecbench.testing.base import DIM, Base
+from vecbench.testing.base import DIM, Base, usual_metric
 from vecbench.testing.data import assert_distances, raw_vectors, records
 from vecbench.types import Metric, Records
 
@@ -59,12 +59,65 @@ class SearchTests(Base):
         result = collection.search(raw_vectors(2, DIM, 5), k=100)
         assert [len(set(ids)) for ids in result.ids] == [30, 30]
 
+    def test_cosine_runs_from_zero_to_two(self, store: VectorStore) -> None:
+        """Whatever the lengths: parallel is 0, orthogonal 1, opposite 2."""
+        if Metric.COSINE not in store.capabilities.metrics:
+            with pytest.raises(UnsupportedMetric):
+                self.make(store, Metric.COSINE)
+            return
+        axis, other = np.zeros(DIM, np.float32), np.zeros(DIM, np.float32)
+        axis[0] = other[1] = 1
+        vectors = np.stack([0.5 * axis, 3 * other, -2 * axis])
+        collection = self.make(store, Metric.COSINE, load=Records(["parallel", "orthogonal", "opposite"], vectors))
+        for length in (0.01, 1, 7):
+            result = collection.search(length * axis, k=3)
+            assert result.ids == [["parallel", "orthogonal", "opposite"]]
+            np.testing.assert_allclose(result.distances[0], [0, 1, 2], atol=2e-6)
+
+    def test_a_wide_search_finds_nearly_all(self, store: VectorStore) -> None:
+        """On clustered rows, which are harder for an index than even ones."""
+        rng = np.random.default_rng(21)
+        centres = rng.normal(size=(25, 16)) * 3
+        vectors = (centres[rng.integers(0, 25, 2000)] + rng.normal(size=(2000, 16))).astype(np.float32)
+        queries = (centres[rng.integers(0, 25, 20)] + rng.normal(size=(20, 16))).astype(np.float32)
+        ids = [f"id{i}" for i in range(2000)]
+        metric = usual_metric(store)
+        collection = self.make(store, metric, dim=16, load=Records(ids, vectors))
+        params, least = SearchParams(), 0.5
+        if isinstance(self.index, HNSW) and store.capabilities.ef_search == "query":
+            params, least = SearchParams(ef_search=200), 0.9
+        elif isinstance(self.index, IVFFlat) and store.capabilities.nprobe == "query":
+            params, least = SearchParams(nprobe=self.index.nlist), 0.99
+        elif isinstance(self.index, Flat):
+            least = 0.99
+        rows, _ = top_k(queries, vectors, 10, metric)
+        found = collection.search(queries, k=10, params=params).ids
+        hits = [len({f"id{r}" for r in row} & set(got)) for row, got in zip(rows, found, strict=True)]
+        assert np.mean(hits) / 10 >= least
+
+    def test_queries_come_in_any_shape(self, store: VectorStore) -> None:
+        """One vector or many, lists, float64, a strided view: the same answers; and one by one as in a batch."""
+        collection = self.make(store, load=records(100, DIM))
+        queries = raw_vectors(6, DIM, 5)
+        expected = collection.search(queries, k=5)
+        wide = np.empty((6, 2 * DIM), np.float64)
+        wide[:, ::2] = queries
+        for same in (queries.tolist(), queries.astype(np.float64), np.asfortranarray(queries), wide[:, ::2]):
+            assert collection.search(same, k=5).ids == expected.ids
+        for query, ids in zip(queries, expected.ids, strict=True):
+            assert collection.search(query, k=5).ids == [ids]
+            assert collection.search(query, k=1).ids == [ids[:1]]
+        assert all(type(i) is str for ids in expected.ids for i in ids)
+
     def test_ties_have_equal_distances(self, store: VectorStore) -> None:
         vectors = np.repeat(raw_vectors(4, DIM), 5, axis=0)
         collection = self.make(store, load=Records([f"id{i}" for i in range(20)], vectors))
         result = collection.search(vectors[:1], k=5)
         assert set(result.ids[0]) == {f"id{i}" for i in range(5)}
         assert np.ptp(result.distances[0]) == 0
+        fewer = collection.search(vectors[:1], k=3).ids[0]
+        assert len(set(fewer)) == 3
+        assert set(fewer) < set(result.ids[0])
 
     def test_raw_scores_stand_beside_the_answers(self, store: VectorStore) -> None:
         result = self.make(store, load=records(30, DIM)).search(raw_vectors(3, DIM, 5), k=7)
@@ -76,6 +129,7 @@ class SearchTests(Base):
         collection = self.make(store, load=data)
         assert data.metadata is not None
         assert data.documents is not None
+        assert data.vectors is not None
         hits = list(collection.search(raw_vectors(1, DIM, 5), k=5, include=["metadata", "documents", "vectors"]).hits())
         assert len(hits) == 5
         for hit in hits:
@@ -83,7 +137,14 @@ class SearchTests(Base):
             assert hit.metadata == data.metadata[row]
             assert hit.document == data.documents[row]
             assert hit.vector is not None
+            np.testing.assert_allclose(hit.vector, data.vectors[row], rtol=1e-6, atol=1e-7)
         assert collection.search(raw_vectors(1, DIM, 5), k=5).records is None
+        only = collection.search(raw_vectors(2, DIM, 5), k=5, include=["documents"])
+        assert only.records is not None
+        for ids, columns in zip(only.ids, only.records, strict=True):
+            assert list(columns.ids) == ids
+            assert (columns.vectors, columns.metadata) == (None, None)
+            assert columns.documents == [data.documents[int(i[2:])] for i in ids]
 
     def test_an_empty_collection_answers_nothing(self, store: VectorStore) -> None:
         collection = self.make(store)
