@@ -86,3 +86,7 @@ class AsyncCollection:
     async def describe(self) -> Mapping[str, Any]:
         """Await `Collection.describe`."""
         return await self._run(self.collection.describe)
+
+    async def reconfigure(self, *, ef_search: int | None = None, nprobe: int | None = None) -> None:
+        """Await `Collection.reconfigure`."""
+        await self._run(self.collection.reconfigure, ef_search=ef_search, nprobe=nprobe)

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from vecbench.types import Metric
 
-__all__ = ["Capabilities", "Deployment", "Scope", "StoreInfo", "Tolerance"]
+__all__ = ["Capabilities", "Deployment", "Scope", "StoreInfo", "Tolerance", "deployment_of"]
 
 Scope: TypeAlias = Literal["none", "collection", "query"]
 """Where a search parameter can be set: nowhere, once per collection, or with each query."""
 
 Deployment: TypeAlias = Literal["embedded", "local-process", "remote"]
 """Where the engine runs. A table never ranks across these without saying so."""
+
+
+def deployment_of(url: str) -> Deployment:
+    """A server on the loopback address is a local process; any other is remote."""
+    host = urlsplit(url).hostname or ""
+    return "local-process" if host in {"localhost", "::1"} or host.startswith("127.") else "remote"
 
 
 @dataclass(frozen=True, slots=True)

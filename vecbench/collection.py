@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -198,6 +199,31 @@ class Collection(ABC):
         except Exception as e:
             self.store._fail(e, f"describing {self.spec.name!r}")
 
+    def reconfigure(self, *, ef_search: int | None = None, nprobe: int | None = None) -> None:
+        """Change what the collection was created with, for stores that set it per collection; in force on return.
+
+        `UnsupportedOperation` where the store takes the parameter with each query, or not at all.
+        """
+        self.store._require_open()
+        can, index = self.store.capabilities, self.spec.index
+        asked = {"ef_search": (ef_search, can.ef_search, "hnsw"), "nprobe": (nprobe, can.nprobe, "ivf_flat")}
+        changed: dict[str, int] = {}
+        for what, (value, scope, kind) in asked.items():
+            if value is None:
+                continue
+            if index.kind != kind or scope != "collection":
+                hint = "; pass SearchParams with the query" if scope == "query" else ""
+                raise UnsupportedOperation(f"{self.store.name} cannot set {what} of a {index.kind} collection{hint}")
+            changed[what] = value
+        if not changed:
+            raise ConfigError("reconfigure takes ef_search or nprobe")
+        spec = replace(self.spec, index=replace(index, **changed))  # type: ignore[arg-type]  # the names are its fields
+        try:
+            self._reconfigure(spec)
+        except Exception as e:
+            self.store._fail(e, f"reconfiguring {self.spec.name!r}")
+        self.spec, self._checked_params = spec, None
+
     def check_embedder(self, embedder: EmbedderSpec | str | None) -> None:
         """Raise `EmbedderMismatch`, naming both, unless `embedder` (a spec or its fingerprint) made this collection."""
         mine = self.spec.embedder
@@ -251,11 +277,40 @@ class Collection(ABC):
         """What `describe` returns."""
         return {}
 
+    def _reconfigure(self, spec: CollectionSpec) -> None:
+        """Put the index parameters of `spec` in force and keep it in the store; only where a scope is "collection"."""
+        raise UnsupportedOperation(f"{self.store.name} cannot change a collection")
+
+    def _record_bytes(self, records: Records, row: int) -> int:
+        """What a row takes in a request, rather too much than too little; only where `max_batch_bytes` is declared.
+
+        This one is for JSON: up to 14 characters for a float, 6 for a character of text.
+        """
+        size = 14 * self.spec.dim + 600
+        if records.documents is not None:
+            size += 6 * len(records.documents[row] or "")
+        if records.metadata is not None:
+            # Held as JSON, and again as tokens and numbers with keys in hexadecimal.
+            size += sum(18 * (len(key) + len(str(value))) + 300 for key, value in records.metadata[row].items())
+        return size
+
     def _parts(self, records: Records) -> Iterator[Records]:
-        """The batch cut to the store's limits; an adapter with limits in bytes overrides this."""
-        size = self.store.capabilities.max_batch or max(1, len(records))
-        for start in range(0, len(records), size):
-            yield records.rows(start, start + size) if size < len(records) else records
+        """The batch cut to the store's limits, in rows and in bytes. A row that is too large alone goes alone."""
+        can, n = self.store.capabilities, len(records)
+        most = can.max_batch or max(1, n)
+        if can.max_batch_bytes is None:
+            for start in range(0, n, most):
+                yield records.rows(start, start + most) if most < n else records
+            return
+        start = size = 0
+        for row in range(n):
+            more = self._record_bytes(records, row)
+            if row > start and (size + more > can.max_batch_bytes or row - start >= most):
+                yield records.rows(start, row)
+                start, size = row, 0
+            size += more
+        if start < n:
+            yield records.rows(start, n)
 
     # The checking, done once ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from vecbench.errors import CollectionMismatch, ConfigError
 from vecbench.index import HNSW, Index, index_from_dict, index_to_dict
 from vecbench.types import Metric
 
-__all__ = ["CollectionSpec", "FieldType"]
+__all__ = ["CollectionSpec", "FieldType", "hashed_name"]
 
 FieldType: TypeAlias = Literal["str", "int", "float", "bool", "list[str]"]
 _VERSION = 1
@@ -101,6 +102,11 @@ class CollectionSpec:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise CollectionMismatch(f"not a collection of vecbench: its stored spec cannot be read ({e!r})") from e
+
+
+def hashed_name(name: str) -> str:
+    """32 digits and letters a to f for any collection name: what a store with narrow rules for names can call it."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def check_name(name: object) -> None:

@@ -291,6 +291,7 @@ def main() -> None:
 
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     serve(request, sys.stdin, emit)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself; a late SIGTERM would only print a traceback
 
 
 def _leave(_signal: int, _frame: object) -> NoReturn:

@@ -1,0 +1,1 @@
+"""chroma for vecbench."""

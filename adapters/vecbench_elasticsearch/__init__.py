@@ -1,0 +1,1 @@
+"""elasticsearch for vecbench."""

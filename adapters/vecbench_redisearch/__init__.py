@@ -1,0 +1,1 @@
+"""redisearch for vecbench."""

@@ -1,0 +1,1 @@
+"""weaviate for vecbench."""

@@ -1,0 +1,202 @@
+"""Start an engine as a process of its own, wait until it serves, look at it, and end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from vecbench.errors import ConnectionFailed, StoreTimeout, redact
+from vecbench.services.engine import Launch, LocalEngine
+
+__all__ = ["Service", "start"]
+
+_POLL_SECONDS = 0.05
+_LOG_TAIL = 2000
+
+
+@dataclass
+class Service:
+    """A running engine; a context manager that stops it.
+
+    version: as the engine reports it. folder: its data, configuration and `engine.log`. secrets: options of `connect`.
+    """
+
+    name: str
+    url: str
+    version: str
+    folder: Path
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    _guard: subprocess.Popen[bytes] | None = None
+    _temporary: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The engine's first process."""
+        return int(_state(self.folder)["pid"])
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All processes of the engine, for its memory."""
+        try:
+            first = psutil.Process(self.pid)
+            return (first.pid, *(p.pid for p in first.children(recursive=True)))
+        except psutil.NoSuchProcess:
+            return ()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine's process is there."""
+        return bool(self.pids)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory of all its processes."""
+        total = 0
+        for pid in self.pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += psutil.Process(pid).memory_info().rss
+        return total
+
+    @property
+    def log(self) -> str:
+        """The end of what the engine printed, with what looks like a secret masked."""
+        return log_tail(self.folder)
+
+    def stop(self) -> None:
+        """End the engine and wait for it; stopping twice is fine. A temporary folder is deleted."""
+        if self._guard is not None:
+            assert self._guard.stdin is not None  # noqa: S101  opened as a pipe
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
+            self._guard.wait()
+            self._guard = None
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End the engine at once, as a crash would: for tests of what happens then."""
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._guard is not None:
+            self._guard.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+
+def start(
+    engine: LocalEngine, folder: Path | None = None, *, timeout: float | None = None, detached: bool = False
+) -> Service:
+    """Start an engine and return when it serves.
+
+    folder: kept, and found again by a later start; a temporary one without it. detached: it outlives this process.
+    Raises `ConnectionFailed`, with the end of its log, where it cannot run here or ends by itself, `StoreTimeout`
+    where it is not ready in time; nothing is left running then.
+    """
+    reason = engine.why_not()
+    if reason is not None:
+        raise ConnectionFailed(f"{engine.name} cannot be started here: {reason}")
+    temporary = folder is None
+    home = Path(tempfile.mkdtemp(prefix=f"vecbench-{engine.name}-")) if folder is None else folder.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        launch = engine.launch(home)
+        if launch.user is not None and os.geteuid() == 0:
+            _hand_over(home, launch.user)
+        guard = _spawn(home, launch, engine.stop_seconds, detached=detached)
+    except BaseException:
+        if temporary:
+            shutil.rmtree(home, ignore_errors=True)
+        raise
+    service = Service(engine.name, launch.url, "", home, dict(launch.secrets), guard, temporary)
+    try:
+        service.version = _wait(engine, launch.url, home, guard, timeout or engine.start_seconds)
+    except BaseException:
+        if detached:
+            guard.terminate()
+        service.stop()
+        raise
+    return service
+
+
+def _spawn(home: Path, launch: Launch, stop_seconds: float, *, detached: bool) -> subprocess.Popen[bytes]:
+    (home / "state.json").unlink(missing_ok=True)
+    asked = {
+        "command": launch.command,
+        "env": dict(launch.env),
+        "cwd": None if launch.cwd is None else str(launch.cwd),
+        "user": launch.user if os.geteuid() == 0 else None,
+        "stop_seconds": stop_seconds,
+        "detached": detached,
+    }
+    path = home / "launch.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(asked), "utf-8")
+    return subprocess.Popen(  # noqa: S603  our own module, no shell
+        [sys.executable, "-P", "-m", "vecbench.services.guard", str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=(home / "guard.log").open("ab"),
+        start_new_session=True,  # Ctrl-C is for us; the guard notices that we are gone
+    )
+
+
+def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[bytes], timeout: float) -> str:
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        if guard.poll() is not None:
+            code = _state(home).get("exit_code")
+            raise ConnectionFailed(f"{engine.name} ended while starting (exit code {code}): {log_tail(home)}")
+        try:
+            version = engine.probe(url)
+        except Exception as e:  # not ready yet, in whatever way its client says so
+            last = e
+            pause.wait(_POLL_SECONDS)
+        else:
+            if guard.poll() is None:
+                return version
+    raise StoreTimeout(f"{engine.name} was not ready after {timeout:g} s ({last!r}): {log_tail(home)}")
+
+
+def _hand_over(home: Path, user: str) -> None:
+    for path in (home, *home.rglob("*")):
+        shutil.chown(path, user, user)
+    for parent in home.parents:  # a temporary folder is for its owner only; the engine must be able to reach its own
+        if not parent.stat().st_mode & 0o001:
+            raise ConnectionFailed(f"the account {user!r} cannot enter {parent}; choose another folder for the data")
+
+
+def _state(home: Path) -> dict[str, int]:
+    try:
+        found: dict[str, int] = json.loads((home / "state.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return {"pid": -1}
+    return found
+
+
+def log_tail(home: Path) -> str:
+    """The end of an engine's log, with what looks like a secret masked."""
+    try:
+        text = (home / "engine.log").read_text("utf-8", "replace") + (home / "guard.log").read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return "(no log)"
+    return redact(text[-_LOG_TAIL:].strip()) or "(its log is empty)"
