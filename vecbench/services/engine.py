@@ -57,10 +57,15 @@ class LocalEngine(ABC):
 
 
 def engines_folder() -> Path:
-    """Where engines that no Python package carries are kept: `VECBENCH_ENGINES`, else a folder in the user's cache."""
+    """Where engines that no Python package carries are kept: `VECBENCH_ENGINES`, else a folder in the user's cache.
+
+    For root it is the system's cache: the accounts that engines run as cannot enter root's home.
+    """
     told = os.environ.get("VECBENCH_ENGINES")
     if told:
         return Path(told)
+    if os.geteuid() == 0:
+        return Path("/var/cache/vecbench/engines")
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("vecbench", appauthor=False)) / "engines"
