@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from vecbench.errors import (
     StoreRejected,
 )
 from vecbench.filters import OPERATORS
-from vecbench.spec import CollectionSpec
+from vecbench.spec import CollectionSpec, hashed_name
 from vecbench.store import Collection, VectorStore, import_client
 from vecbench.types import Metric
 from vecbench_faiss.ann import check_index, reason
@@ -163,7 +162,7 @@ class FaissStore(VectorStore):
 
     def _folder(self, name: str) -> Path:
         assert self._path is not None  # noqa: S101  only asked for where there is one
-        return self._path / f"c-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return self._path / f"c-{hashed_name(name)}"
 
 
 def _lock(path: Path) -> FileLock:

@@ -30,7 +30,7 @@ from vecbench.index import HNSW, SearchParams
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore, import_client
 from vecbench.types import Include, Metric, Records, SearchResult, Vectors
-from vecbench_qdrant.filters import EdgeDialect, translate
+from vecbench_qdrant.filters import EdgeDialect, native_filter
 from vecbench_qdrant.folder import Folder
 from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
@@ -187,7 +187,7 @@ class EdgeCollection(Collection):
         return self._shard.native
 
     def _filter(self, where: Filter | None) -> Any:
-        return None if where is None else translate(where, self._engine.dialect)
+        return None if where is None else native_filter(where, self._engine.dialect)
 
     def _upsert(self, records: Records) -> None:
         assert records.vectors is not None  # noqa: S101  checked by the base class; tells the type checker

@@ -8,7 +8,6 @@ DIR/trash-<random>/                    being deleted
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,16 +18,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vecbench.errors import CollectionMismatch, CollectionNotFound, ConfigError, ConnectionFailed
-from vecbench.spec import CollectionSpec
+from vecbench.spec import CollectionSpec, hashed_name
 
-__all__ = ["Folder", "safe_name"]
+__all__ = ["Folder"]
 
 _LOCK = "vecbench-qdrant.lock"
-
-
-def safe_name(name: str) -> str:
-    """A name of letters and digits for any collection name, the same each time and different for different names."""
-    return hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
 class Folder:
@@ -53,7 +47,7 @@ class Folder:
 
     def collection(self, name: str) -> Path:
         """Where a collection of this name lives, or would."""
-        return self.path / f"c-{safe_name(name)}"
+        return self.path / f"c-{hashed_name(name)}"
 
     def begin(self, name: str) -> Path:
         """A fresh, empty directory for the engine; whatever a torn creation left there goes."""

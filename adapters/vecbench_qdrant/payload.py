@@ -1,19 +1,11 @@
 """How one record becomes a Qdrant payload and back.
 
-A payload holds the record as it was given, under `id`, `meta` (canonical JSON, so that ints come back as ints) and
-`doc`, and beside it keys that serve filters only. There, a field name is written in hexadecimal, so that no name can
-be read as a path, and every (field, type) has a key of its own, so that types are never blurred:
-
-    has       names of all fields the record has
-    e_<hex>   a single value as a typed text: "s:en", "b:true", "n:5"; equal numbers have equal texts, 5 and 5.0 too
-    l_<hex>   a list of strings
-    n_<hex>   a number as float64, for ranges
-    r_<hex>   what an integer beyond 2**53 lost in that float64, so that ranges stay exact
+A payload holds the record as it was given, under `id`, `meta` (JSON, so that ints come back as ints) and `doc`, and
+beside it what serves filters only: the tokens of `vecbench.typed` under `t`, and its numbers under their own keys.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -21,21 +13,12 @@ from typing import Any
 import numpy as np
 
 from vecbench.spec import CollectionSpec
-from vecbench.types import Include, Metadata, MetadataValue, Metric, Records, Vectors
+from vecbench.typed import dump_metadata, load_metadata, number_key, numbers, tokens
+from vecbench.types import Include, Metadata, Metric, Records, Vectors
 
-__all__ = [
-    "ID",
-    "columns",
-    "encode",
-    "field_key",
-    "payload_indexes",
-    "point_id",
-    "scalar_text",
-    "selector",
-    "split_number",
-]
+__all__ = ["ID", "TOKENS", "columns", "encode", "payload_indexes", "point_id", "selector"]
 
-ID, META, DOC, NORM, HAS = "id", "meta", "doc", "norm", "has"
+ID, META, DOC, NORM, TOKENS = "id", "meta", "doc", "norm", "t"
 _NAMESPACE = uuid.UUID("6f0b1f5e-0d3b-5c55-9d0c-3a8f6d0c7b11")
 
 
@@ -44,55 +27,10 @@ def point_id(id_: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, id_)
 
 
-def field_key(kind: str, field: str) -> str:
-    """The payload key of a field for one kind of test: "e", "l", "n" or "r"."""
-    return f"{kind}_{field.encode().hex()}"
-
-
-def scalar_text(value: str | int | float | bool) -> str:
-    """A single value as a text that is equal exactly where the values are; a bool is not a number."""
-    if isinstance(value, str):
-        return "s:" + value
-    if isinstance(value, bool):
-        return "b:true" if value else "b:false"
-    if isinstance(value, float):
-        return f"n:{int(value)}" if value.is_integer() else "n:" + value.hex()
-    return f"n:{value}"
-
-
-def split_number(value: int | float) -> tuple[float, int]:
-    """The nearest float64 and what is missing to the value; OverflowError for an integer beyond float64."""
-    nearest = float(value)
-    return nearest, 0 if isinstance(value, float) else value - int(nearest)
-
-
 def payload_indexes(spec: CollectionSpec) -> list[tuple[str, str]]:
-    """Key and schema of each payload index that filters on the declared fields can use."""
-    out = [(HAS, "Keyword")]
-    for field, kind in spec.fields.items():
-        if kind == "list[str]":
-            out.append((field_key("l", field), "Keyword"))
-        else:
-            out.append((field_key("e", field), "Keyword"))
-        if kind in {"int", "float"}:
-            out.append((field_key("n", field), "Float"))
-    return out if spec.fields else []
-
-
-def _filter_keys(metadata: Metadata) -> dict[str, Any]:
-    out: dict[str, Any] = {HAS: [field.encode().hex() for field in metadata]}
-    for field, value in metadata.items():
-        name = field.encode().hex()
-        if isinstance(value, list):
-            out["l_" + name] = value
-            continue
-        out["e_" + name] = scalar_text(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            nearest, rest = split_number(value)
-            out["n_" + name] = nearest
-            if rest:
-                out["r_" + name] = float(rest)
-    return out
+    """Key and schema of each payload index: of the tokens, and of the numbers of declared fields."""
+    declared = [field for field, kind in spec.fields.items() if kind in {"int", "float"}]
+    return [(TOKENS, "Keyword"), *((number_key("n", field), "Float") for field in declared)] if spec.fields else []
 
 
 def encode(records: Records, metric: Metric) -> list[dict[str, Any]]:
@@ -101,8 +39,7 @@ def encode(records: Records, metric: Metric) -> list[dict[str, Any]]:
     if records.metadata is not None:
         for payload, metadata in zip(out, records.metadata, strict=True):
             if metadata:
-                payload[META] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
-                payload.update(_filter_keys(metadata))
+                payload |= {META: dump_metadata(metadata), TOKENS: tokens(metadata), **numbers(metadata)}
     if records.documents is not None:
         for payload, text in zip(out, records.documents, strict=True):
             if text is not None:
@@ -136,16 +73,9 @@ def columns(points: Sequence[Any], include: Sequence[Include], dim: int, metric:
             vectors = _lengthen(vectors, [p[NORM] for p in payloads])
     metadata: list[Metadata] | None = None
     if "metadata" in include:
-        metadata = [_metadata(p.get(META)) for p in payloads]
+        metadata = [load_metadata(p.get(META)) for p in payloads]
     documents = [p.get(DOC) for p in payloads] if "documents" in include else None
     return Records([p[ID] for p in payloads], vectors, metadata, documents)
-
-
-def _metadata(text: str | None) -> dict[str, MetadataValue]:
-    if text is None:
-        return {}
-    found: dict[str, MetadataValue] = json.loads(text)
-    return found
 
 
 def _lengthen(vectors: Vectors, norms: list[float]) -> Vectors:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from vecbench.capabilities import Capabilities, StoreInfo
+from vecbench.capabilities import Capabilities, StoreInfo, deployment_of
 from vecbench.collection import Collection
 from vecbench.distance import from_similarity
 from vecbench.errors import (
@@ -28,12 +28,11 @@ from vecbench.errors import (
 )
 from vecbench.filters import OPERATORS, Filter
 from vecbench.index import HNSW, SearchParams
-from vecbench.spec import CollectionSpec
+from vecbench.spec import CollectionSpec, hashed_name
 from vecbench.store import VectorStore, import_client
 from vecbench.types import Include, Metric, Records, SearchResult, Vectors
 from vecbench_qdrant.faults import mask, translate_error
-from vecbench_qdrant.filters import ClientDialect, translate
-from vecbench_qdrant.folder import safe_name
+from vecbench_qdrant.filters import ClientDialect, native_filter
 from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
 
@@ -150,7 +149,7 @@ class ClientEngine:
         info = StoreInfo(
             name="qdrant",
             label="qdrant",
-            deployment="remote",
+            deployment=deployment_of(url),
             engine="qdrant",
             engine_version=engine_version,
             client="qdrant-client" + (" (gRPC)" if use_grpc else " (REST)"),
@@ -170,7 +169,7 @@ class ClientEngine:
             }
         except ValueError as e:  # pydantic's
             raise UnsupportedIndex(f"qdrant refuses the index parameters { ({**graph, **optimizer}) }: {e}") from e
-        name = _PREFIX + safe_name(spec.name)
+        name = _PREFIX + hashed_name(spec.name)
         self.client.create_collection(
             name,
             vectors_config=m.VectorParams(size=spec.dim, distance=getattr(m.Distance, _DISTANCES[spec.metric])),
@@ -184,7 +183,7 @@ class ClientEngine:
 
     def open(self, store: VectorStore, name: str) -> Collection:
         """Read the spec back."""
-        native_name = _PREFIX + safe_name(name)
+        native_name = _PREFIX + hashed_name(name)
         if not self.client.collection_exists(native_name):
             raise CollectionNotFound(f"qdrant has no collection {name!r}")
         return ClientCollection(store, self._spec(native_name), self)
@@ -200,7 +199,7 @@ class ClientEngine:
 
     def drop(self, name: str) -> None:
         """See `Engine`."""
-        native_name = _PREFIX + safe_name(name)
+        native_name = _PREFIX + hashed_name(name)
         if not self.client.collection_exists(native_name):
             raise CollectionNotFound(f"qdrant has no collection {name!r}")
         self.client.delete_collection(native_name)
@@ -220,7 +219,7 @@ class ClientCollection(Collection):
     def __init__(self, store: VectorStore, spec: CollectionSpec, engine: ClientEngine) -> None:
         super().__init__(store, spec)
         self._engine, self._client, self._models = engine, engine.client, engine.models
-        self._name = _PREFIX + safe_name(spec.name)
+        self._name = _PREFIX + hashed_name(spec.name)
         self._ef = spec.index.ef_search if isinstance(spec.index, HNSW) else None
 
     @property
@@ -229,23 +228,7 @@ class ClientCollection(Collection):
         return self._engine.native
 
     def _filter(self, where: Filter | None) -> Any:
-        return None if where is None else translate(where, self._engine.dialect)
-
-    def _parts(self, records: Records) -> Iterator[Records]:
-        """Cut by rows and by an upper estimate of bytes: JSON takes up to 14 for a float, 6 for a character."""
-        start, total = 0, 0
-        for row in range(len(records)):
-            size = 14 * self.spec.dim + 400
-            if records.documents is not None:
-                size += 6 * len(records.documents[row] or "")
-            if records.metadata is not None:
-                size += 18 * len(str(records.metadata[row]))  # held as JSON, and again in the filter keys
-            if row > start and (total + size > _REQUEST_BYTES or row - start >= 1_000):
-                yield records.rows(start, row)
-                start, total = row, 0
-            total += size
-        if start < len(records):
-            yield records.rows(start, len(records))
+        return None if where is None else native_filter(where, self._engine.dialect)
 
     def _upsert(self, records: Records) -> None:
         assert records.vectors is not None  # noqa: S101  checked by the base class; tells the type checker
