@@ -360,10 +360,10 @@ class Collection(ABC):
                 continue
             if index.kind != kind:
                 raise UnsupportedOperation(f"{what} means nothing on a {index.kind} index")
-            if scope == "none" or (scope == "collection" and value != getattr(index, what)):
+            if scope != "query" and value != getattr(index, what):
+                hint = "; reconfigure changes it" if scope == "collection" else ""
                 raise UnsupportedOperation(
-                    f"{self.store.name} cannot set {what} per query"
-                    + (f"; this collection was created with {getattr(index, what)}" if scope == "collection" else "")
+                    f"{self.store.name} cannot set {what} per query; this collection has {getattr(index, what)}{hint}"
                 )
 
     def _scan_safely(self, where: Filter | None, batch_size: int, include: tuple[Include, ...]) -> Iterator[Records]:

@@ -53,13 +53,14 @@ class VectorStore(ABC):
     """One connection to a store; a context manager that closes what it opened itself, and nothing else.
 
     name: as in `connect(name)`. extra: the vecbench extra that installs its client. modules: import names of what the
-    extra installs. modes: deployments to choose by `name:mode`.
+    extra installs. modes: deployments to choose by `name:mode`. needs_account: nothing of it runs without one.
     """
 
     name: ClassVar[str]
     extra: ClassVar[str] = ""
     modules: ClassVar[tuple[str, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = ()
+    needs_account: ClassVar[bool] = False
     capabilities: Capabilities = Capabilities()
 
     _closed = False

@@ -17,7 +17,7 @@ from vecbench.bench.worker import BUCKETS, Worker, decode, serve, timed_pass
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
 from vecbench.dataset import Dataset
-from vecbench.errors import RunVoid
+from vecbench.errors import RunVoid, UnsupportedOperation
 from vecbench.filters import Filter
 from vecbench.index import DEFAULT_SEARCH, HNSW, SearchParams, index_to_dict
 from vecbench.memory import MemoryCollection, MemoryStore
@@ -203,6 +203,48 @@ def test_what_cannot_be_set_is_left_out_and_said(request_: dict[str, Any], monke
     request_["settings"] = request_["settings"][:1]
     (event,) = _serve(request_, "")
     assert event["error"].startswith("memory can set none of ef=16")
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_what_belongs_to_the_collection_is_changed_between_the_passes(
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    """A store that sets ef_search per collection is swept too; one that refuses keeps what it was created with."""
+    in_force: list[int] = []
+
+    class PerCollection(MemoryStore):
+        capabilities = Capabilities(
+            metrics=frozenset(Metric), indexes=frozenset({"hnsw"}), filters=frozenset({"eq"}), ef_search="collection"
+        )
+
+        def _create(self, spec: CollectionSpec) -> Collection:
+            super()._create(spec)
+            self._collections[spec.name] = made = Changing(self, spec)
+            return made
+
+    class Changing(MemoryCollection):
+        def _reconfigure(self, spec: CollectionSpec) -> None:
+            if not changes:
+                raise UnsupportedOperation("the server must be restarted")
+            assert isinstance(spec.index, HNSW)
+            in_force.append(spec.index.ef_search)
+
+        def _search(self, *arguments: Any) -> SearchResult:
+            params = arguments[3]
+            assert isinstance(self.spec.index, HNSW)
+            assert params.ef_search in {None, self.spec.index.ef_search}
+            return super()._search(*arguments)
+
+    _use(monkeypatch, PerCollection)
+    request_["settings"] = [{"name": f"ef={ef}", "params": {"ef_search": ef}} for ef in (16, 64, 128)]
+    events = _serve(request_, "round 0\nround 1\nfinish\n")
+    assert events[-1]["event"] == "finished", events[-1]
+    if changes:
+        assert events[0]["settings"] == ["ef=16", "ef=64", "ef=128"]
+        assert set(in_force) == {16, 64, 128}
+    else:
+        assert events[0]["settings"] == ["ef=64"]
+        assert "ef=16, ef=128" in events[0]["notes"][0]
 
 
 def test_a_server_is_left_as_it_was_found(request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

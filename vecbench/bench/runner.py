@@ -48,6 +48,7 @@ def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | None 
     )
     try:
         with tempfile.TemporaryDirectory(prefix="vecbench-") as folder:
+            Path(folder).chmod(0o711)
             bench = _Bench(plan, data, report, folder=Path(folder), tell=tell)
             bench.run()
     except KeyboardInterrupt:
@@ -74,6 +75,7 @@ class _Bench:
 
     def start(self, store: StoreRef, metric: Metric, plan: Plan) -> Child:
         folder = Path(tempfile.mkdtemp(prefix=f"{store.name}-", dir=self.folder))
+        folder.chmod(0o711)  # see the worker's own folder below it
         request = {
             "store": dataclasses.asdict(store),
             "metric": metric.value,

@@ -26,9 +26,10 @@ import numpy.typing as npt
 
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER, UNKNOWN, distance_error
+from vecbench.bench.target import open_target
 from vecbench.bench.usage import disk_bytes, peak_bytes, resident_bytes
 from vecbench.collection import Collection
-from vecbench.errors import ConfigError, RunVoid, VecbenchError, redact
+from vecbench.errors import ConfigError, RunVoid, UnsupportedOperation, VecbenchError, redact
 from vecbench.index import SearchParams, index_from_dict
 from vecbench.registry import StoreRef
 from vecbench.spec import CollectionSpec
@@ -110,16 +111,19 @@ class Worker:
         self._rows = [np.ascontiguousarray(q)[None, :] for q in self._queries]
         self._null = self._ref.name == "null"
         self._usable: list[str] = []
+        self._notes: list[str] = []
         self._store: VectorStore | None = None
         self._collection: Collection | None = None
 
     def load(self) -> dict[str, Any]:
         """Connect, create, ingest, optimize, flush, and check that all of it is there."""
         self._data = Path(tempfile.mkdtemp(prefix="store-", dir=self._folder))  # goes with the parent's folder
+        self._data.chmod(0o711)  # an engine that runs under another account must get to its own folder
         # Made and held until memory is read for the second time, so that they stand on both sides of the difference.
         batches = self._batches()
-        self._store = store = self._connect()
-        info = store.info
+        self._target = open_target(self._ref, self._data / "data")
+        store, info = self._target.store, self._target.info
+        self._store = store
         if not info.benchmarkable:
             raise RunVoid(f"{self._ref.label} is not measured: {info.why_not}")
         self._usable = self._usable_settings(store)
@@ -140,9 +144,8 @@ class Worker:
         first_query_ns = time.perf_counter_ns() - optimized
         memory_after = resident_bytes(info)
         effective = {} if self._null else dict(collection.describe())
-        notes = [] if self._null else check_loaded(collection, self._base, self._rows[0], self._k, BUCKETS)
-        if unusable := [name for name, _ in self._settings if name not in self._usable]:
-            notes.append(f"not measured, because the store cannot set it per query: {', '.join(unusable)}")
+        if not self._null:
+            self._notes = check_loaded(collection, self._base, self._rows[0], self._k, BUCKETS)
         del batches
         return {
             "versions": {
@@ -164,14 +167,7 @@ class Worker:
                 "disk_bytes": self._disk(store, effective),
             },
             "effective": effective,
-            "notes": notes,
-            "settings": self._usable,
         }
-
-    def _connect(self) -> VectorStore:
-        if self._ref.url is not None or self._ref.mode is not None or self._ref.name in {"memory", "null"}:
-            return self._ref.connect()
-        return self._ref.connect(path=self._data / "data")
 
     def _disk(self, store: VectorStore, effective: dict[str, Any]) -> int | None:
         if not store.capabilities.persistent:
@@ -183,15 +179,29 @@ class Worker:
         can = store.capabilities
         usable = []
         for name, params in self._settings:
-            wanted = (params.ef_search, can.ef_search), (params.nprobe, can.nprobe)
-            if all(value is None or scope == "query" for value, scope in wanted) and (
+            wanted = ("ef_search", params.ef_search, can.ef_search), ("nprobe", params.nprobe, can.nprobe)
+            # A store that sets nothing still has what its collections are created with.
+            if all(v is None or scope != "none" or v == getattr(self._index, what) for what, v, scope in wanted) and (
                 not params.exact or can.exact_search or self._index.kind == "flat"
             ):
                 usable.append(name)
         if not usable:
             names = ", ".join(name for name, _ in self._settings)
-            raise ConfigError(f"{self._ref.label} can set none of {names} per query: there is nothing to measure")
+            raise ConfigError(f"{self._ref.label} can set none of {names}: there is nothing to measure")
         return usable
+
+    def _prepare(self, params: SearchParams) -> None:
+        """Outside the clock: put in force what the store sets per collection, and touch the index once more."""
+        assert self._store is not None  # noqa: S101  `load` comes first
+        can, changes = self._store.capabilities, {}
+        if params.ef_search is not None and can.ef_search == "collection":
+            changes["ef_search"] = params.ef_search
+        if params.nprobe is not None and can.nprobe == "collection":
+            changes["nprobe"] = params.nprobe
+        held = self._measured().spec.index
+        if any(getattr(held, name) != value for name, value in changes.items()):
+            self._measured().reconfigure(**changes)
+            timed_pass(self._measured().search, self._rows[:_WARMUP_QUERIES], self._k, params)
 
     def _batches(self) -> list[Records]:
         """All rows in an order of the seed; a row's number is its id, and its metadata a bucket to filter by."""
@@ -218,12 +228,27 @@ class Worker:
         assert self._collection is not None  # noqa: S101  `load` comes first
         return self._collection
 
-    def warm_up(self) -> None:
-        """Ask the first queries once with each setting; the latencies are kept, but count in no figure."""
+    def warm_up(self) -> dict[str, Any]:
+        """Ask the first queries once with each setting; the latencies are kept, but count in no figure.
+
+        Returns which settings can be measured, and notes on those that cannot.
+        """
         for at, (name, params) in enumerate(self._settings):
-            if name in self._usable:
-                latencies, _ = timed_pass(self._measured().search, self._rows[:_WARMUP_QUERIES], self._k, params)
-                np.save(self._folder / f"{at}-warmup.npy", latencies)
+            if name not in self._usable:
+                continue
+            try:
+                self._prepare(params)
+            except UnsupportedOperation:  # this server's collections keep what they were created with
+                self._usable.remove(name)
+                continue
+            latencies, _ = timed_pass(self._measured().search, self._rows[:_WARMUP_QUERIES], self._k, params)
+            np.save(self._folder / f"{at}-warmup.npy", latencies)
+        unusable = [name for name, _ in self._settings if name not in self._usable]
+        if unusable:
+            self._notes.append(f"not measured, because the store cannot set it: {', '.join(unusable)}")
+        if not self._usable:
+            raise ConfigError(f"{self._ref.label} can set none of {', '.join(unusable)}: there is nothing to measure")
+        return {"settings": self._usable, "notes": self._notes}
 
     def round(self, number: int) -> None:
         """Measure every setting once, in an order of this round, and write latencies and answers as arrays."""
@@ -233,6 +258,7 @@ class Worker:
             self._emit({"event": "phase", "phase": f"round {number + 1}", "done": done, "total": len(order)})
             if name not in self._usable:
                 continue
+            self._prepare(params)
             latencies, answers = timed_pass(self._measured().search, self._rows, self._k, params)
             rows, error = np.full((len(answers), self._k), NO_ANSWER, np.int64), 0.0
             if not self._null:
@@ -247,7 +273,7 @@ class Worker:
         if store is None:
             return
         try:
-            if self._ref.url is not None and self._collection is not None:
+            if self._collection is not None and self._target.outlives:
                 store.drop_collection(self._collection.spec.name, missing_ok=True)
         finally:
             store.close()
@@ -259,8 +285,7 @@ def serve(request: dict[str, Any], commands: TextIO, emit: Callable[[dict[str, A
         worker = Worker(request, emit)
         try:
             loaded = worker.load()
-            worker.warm_up()
-            emit({"event": "loaded", **loaded})
+            emit({"event": "loaded", **loaded, **worker.warm_up()})
             for line in commands:
                 verb, _, argument = line.strip().partition(" ")
                 if verb == "finish":

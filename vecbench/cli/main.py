@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import vecbench
-from vecbench.cli import datasets, embed, run, stores
+from vecbench.cli import datasets, embed, run, services, stores
 from vecbench.cli.output import complain
 from vecbench.errors import AdapterError, ConfigError, DatasetError, VecbenchError, redact
 
@@ -74,6 +74,7 @@ app = typer.Typer(
 )
 app.command("run", short_help="Measure stores: recall, latency, build time, memory.")(run.run)
 app.command("stores", short_help="List the stores, or ask whether one answers.")(stores.stores)
+app.add_typer(services.services, name="services", short_help="Start real engines here, look at them, end them.")
 app.command("datasets", short_help="List the data sets, or measure one.")(datasets.datasets)
 app.command("embed", short_help="Turn texts into vectors with the fixed model.")(embed.embed)
 

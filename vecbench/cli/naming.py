@@ -6,13 +6,17 @@ import importlib.util
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vecbench.errors import ConfigError, MissingDependency
+from vecbench.cli.output import complain
+from vecbench.errors import AdapterError, ConfigError, MissingDependency
 
 if TYPE_CHECKING:
     from vecbench.registry import StoreRef
     from vecbench.store import VectorStore
 
-__all__ = ["checked_stores", "missing_module", "numbers"]
+__all__ = ["ALL", "checked_stores", "missing_module", "numbers", "runnable_stores"]
+
+ALL = "all"  # in place of stores' names: every store whose engine can run here
+_NO_STORES = {"memory", "null"}  # the oracle and the ruler's zero: not for choosing among
 
 
 def missing_module(store: type[VectorStore]) -> str | None:
@@ -27,14 +31,52 @@ def missing_module(store: type[VectorStore]) -> str | None:
     return None
 
 
+def runnable_stores() -> tuple[list[StoreRef], dict[str, str]]:
+    """Every store whose engine can run here without a URL, and why each of the others cannot."""
+    from vecbench.registry import StoreRef, adapter, adapter_names
+    from vecbench.services.manager import engine, engine_names, find
+
+    can: list[StoreRef] = []
+    cannot: dict[str, str] = {}
+    engines = engine_names()
+    for name in adapter_names():
+        if name in _NO_STORES:
+            continue
+        try:
+            store = adapter(name)
+            reason = None
+            if missing_module(store):
+                reason = f"not installed: pip install 'vecbench[{store.extra}]'"
+            elif store.needs_account:
+                reason = f"it needs an account; name it by itself: --stores {name}"
+            elif name in engines and find(name) is None:
+                reason = engine(name).why_not()
+        except AdapterError as e:
+            reason = str(e)
+        if reason is None:
+            can.append(StoreRef(name))
+        else:
+            cannot[name] = reason
+    return can, cannot
+
+
 def checked_stores(items: Iterable[str]) -> list[StoreRef]:
     """The stores in comma-separated `items`, in order; they exist, have the mode, and their clients are installed.
 
+    `all` stands for every store whose engine can run here; those that cannot are named on stderr, with the reason.
     Raises `ConfigError`, `AdapterNotFound`, or `MissingDependency` with one line that installs all that is missing.
     """
     from vecbench.registry import StoreRef, adapter
 
-    refs = [StoreRef.parse(part) for item in items for part in item.split(",") if part.strip()]
+    texts = [part.strip() for item in items for part in item.split(",") if part.strip()]
+    if ALL in texts:
+        refs, cannot = runnable_stores()
+        for name, reason in cannot.items():
+            complain(f"{name}: {reason}", head="left out")
+        given = [StoreRef.parse(text) for text in texts if text != ALL]
+        refs = [*given, *(ref for ref in refs if ref.name not in {g.name for g in given})]
+    else:
+        refs = [StoreRef.parse(text) for text in texts]
     if not refs:
         raise ConfigError("no store is named; try --stores qdrant,faiss, or see `vecbench stores`")
     missing: list[tuple[str, str, str]] = []

@@ -21,7 +21,7 @@ def run(
     *,
     stores: Annotated[
         list[str],
-        typer.Option("--stores", "-s", metavar="LIST", help="Stores with commas between: name, name:mode or name=url."),
+        typer.Option("--stores", "-s", metavar="LIST", help="all, or with commas between: name, name:mode, name=url."),
     ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `vecbench datasets`.")] = (
         "glosses-10k"
@@ -75,6 +75,7 @@ def run(
     \b
     Examples:
       vecbench run --stores qdrant,faiss
+      vecbench run --stores all
       vecbench run --stores faiss --index hnsw:m=32,ef_construction=200 --ef 32,64,128
       vecbench run --stores qdrant=http://localhost:6333 --metric cosine --out qdrant.json
     \b

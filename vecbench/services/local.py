@@ -24,7 +24,7 @@ from vecbench.services.engine import Launch, LocalEngine
 __all__ = ["Service", "start"]
 
 _POLL_SECONDS = 0.05
-_LOG_TAIL = 2000
+_LOG_TAIL = 20_000  # characters
 
 
 @dataclass
@@ -165,7 +165,7 @@ def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[byt
     while time.monotonic() < deadline:
         if guard.poll() is not None:
             code = _state(home).get("exit_code")
-            raise ConnectionFailed(f"{engine.name} ended while starting (exit code {code}): {log_tail(home)}")
+            raise ConnectionFailed(f"{engine.name} ended while starting (exit code {code}): {log_tail(home)[-2000:]}")
         try:
             version = engine.probe(url)
         except Exception as e:  # not ready yet, in whatever way its client says so
@@ -174,7 +174,7 @@ def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[byt
         else:
             if guard.poll() is None:
                 return version
-    raise StoreTimeout(f"{engine.name} was not ready after {timeout:g} s ({last!r}): {log_tail(home)}")
+    raise StoreTimeout(f"{engine.name} was not ready after {timeout:g} s ({last!r}): {log_tail(home)[-2000:]}")
 
 
 def _hand_over(home: Path, user: str) -> None:

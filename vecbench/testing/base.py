@@ -63,9 +63,12 @@ class Base:
                 request.node.add_marker(pytest.mark.xfail(reason=reason, raises=limit.raises, strict=True))
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[VectorStore]:
+    def store(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[VectorStore]:
         """An open, empty store."""
         with self.open_store(tmp_path) as opened:
+            # What the tests ran on stands in the report of each: for a table of what is supported.
+            facts = {"info": opened.info, "capabilities": opened.capabilities, "index": self.index.kind}
+            request.node.user_properties.append(("vecbench", facts))
             yield opened
 
     def make(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,35 @@ class SearchTests(Base):
         found = collection.search(queries, k=10, params=params).ids
         hits = [len({f"id{r}" for r in row} & set(got)) for row, got in zip(rows, found, strict=True)]
         assert np.mean(hits) / 10 >= least
+
+    def test_reconfigure_takes_effect_at_once(self, store: VectorStore) -> None:
+        """Where a parameter belongs to the collection, a change is in force for every handle, and kept."""
+        can = store.capabilities
+        if not (isinstance(self.index, HNSW) and can.ef_search == "collection"):
+            collection = self.make(store, load=records(20, DIM))
+            with pytest.raises(UnsupportedOperation):
+                collection.reconfigure(ef_search=99)
+            return
+        rng = np.random.default_rng(22)
+        vectors, queries = rng.normal(size=(3000, 32)).astype(np.float32), rng.normal(size=(30, 32)).astype(np.float32)
+        metric = usual_metric(store)
+        collection = self.make(store, metric, dim=32, load=Records([f"id{i}" for i in range(3000)], vectors))
+        other = store.get_collection("docs")
+        rows, _ = top_k(queries, vectors, 10, metric)
+        recall = {}
+        for ef in (10, 400, 11):
+            collection.reconfigure(ef_search=ef)
+            assert store.get_collection("docs").spec.index == replace(self.index, ef_search=ef)
+            for handle in (collection, other):
+                found = handle.search(queries, k=10).ids
+                hits = [len({f"id{r}" for r in row} & set(got)) for row, got in zip(rows, found, strict=True)]
+                recall[ef, handle is other] = np.mean(hits) / 10
+        for second in (False, True):
+            assert recall[400, second] > 0.95
+            assert recall[10, second] < recall[400, second] > recall[11, second]
+        assert len(collection.search(queries, params=SearchParams(ef_search=11))) == 30
+        with pytest.raises(UnsupportedOperation):
+            collection.search(queries, params=SearchParams(ef_search=400))
 
     def test_queries_come_in_any_shape(self, store: VectorStore) -> None:
         """One vector or many, lists, float64, a strided view: the same answers; and one by one as in a batch."""
