@@ -149,12 +149,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             row["state"],
             row.get("version", "–"),
             row.get("url", "–"),
-            ", ".join(map(str, row.get("pids", ()))) or "–",
+            str(next(iter(row.get("pids", ())), "–")),
             megabytes(row.get("memory_bytes")),
         ]
         for row in rows
     ]
-    console().print(table("", ["engine", "state", "version", "url", "pids", "memory MB"], lines, right=["memory MB"]))
+    console().print(
+        table("", ["engine", "state", "version", "url", "pid", "memory MB"], lines, right=["url", "pid", "memory MB"])
+    )
     for row in rows:
         if row.get("why"):
             typer.echo(f"{row['name']} cannot run as a process here: {row['why']}")

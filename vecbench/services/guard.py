@@ -57,26 +57,19 @@ def main() -> int:
     """Entry point of the guard."""
     folder = Path(sys.argv[1])
     asked = json.loads((folder / "launch.json").read_text("utf-8"))
+    if asked["detached"] and os.fork():
+        return 0  # whoever started us need not wait for what outlives him
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
-    user: dict[str, Any] = {}
-    if asked["user"] is not None:
-        user = {"user": asked["user"], "group": asked["user"], "extra_groups": []}
-    with (folder / "engine.log").open("ab") as log:
-        engine = subprocess.Popen(  # noqa: S603  the adapter's own command
-            asked["command"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=asked["cwd"],
-            env={**os.environ, **asked["env"]},
-            start_new_session=True,
-            preexec_fn=_die_with_guard,  # noqa: PLW1509  this process has one thread
-            **user,
-        )
+    try:
+        engine = _start(folder, asked)
+    except (OSError, KeyError, subprocess.SubprocessError) as e:  # no such program, no such account
+        print(e, file=sys.stderr)
+        _write(folder, pid=-1, guard=os.getpid(), exit_code=127)
+        return 1
     _write(folder, pid=engine.pid, guard=os.getpid(), started=time.time())
     listened = [awake] if asked["detached"] else [awake, 0]
     while engine.poll() is None:
@@ -88,6 +81,24 @@ def main() -> int:
     code = _end(engine, asked["stop_seconds"])
     _write(folder, pid=engine.pid, guard=os.getpid(), exit_code=code)
     return 0
+
+
+def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
+    user: dict[str, Any] = {}
+    if asked["user"] is not None:
+        user = {"user": asked["user"], "group": asked["user"], "extra_groups": []}
+    with (folder / "engine.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603  the adapter's own command
+            asked["command"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=asked["cwd"],
+            env={**os.environ, **asked["env"]},
+            start_new_session=True,
+            preexec_fn=_die_with_guard,  # noqa: PLW1509  this process has one thread
+            **user,
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -129,14 +129,22 @@ def start(
     try:
         service.version = _wait(engine, launch.url, home, guard, timeout or engine.start_seconds)
     except BaseException:
-        if detached:
-            guard.terminate()
+        _end_detached(home)
         service.stop()
         raise
     return service
 
 
-def _spawn(home: Path, launch: Launch, stop_seconds: float, *, detached: bool) -> subprocess.Popen[bytes]:
+def _end_detached(home: Path) -> None:
+    guard = _state(home).get("guard")
+    if guard is not None and "exit_code" not in _state(home):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(guard)
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _spawn(home: Path, launch: Launch, stop_seconds: float, *, detached: bool) -> subprocess.Popen[bytes] | None:
     (home / "state.json").unlink(missing_ok=True)
     asked = {
         "command": launch.command,
@@ -149,22 +157,28 @@ def _spawn(home: Path, launch: Launch, stop_seconds: float, *, detached: bool) -
     path = home / "launch.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps(asked), "utf-8")
-    return subprocess.Popen(  # noqa: S603  our own module, no shell
-        [sys.executable, "-P", "-m", "vecbench.services.guard", str(home)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=(home / "guard.log").open("ab"),
-        start_new_session=True,  # Ctrl-C is for us; the guard notices that we are gone
-    )
+    with (home / "guard.log").open("ab") as log:
+        guard = subprocess.Popen(  # noqa: S603  our own module, no shell
+            [sys.executable, "-P", "-m", "vecbench.services.guard", str(home)],
+            stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; the guard notices that we are gone
+        )
+    if detached:
+        guard.wait()  # it goes on as a process of its own
+        return None
+    return guard
 
 
-def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[bytes], timeout: float) -> str:
+def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[bytes] | None, timeout: float) -> str:
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     last: Exception | None = None
     while time.monotonic() < deadline:
-        if guard.poll() is not None:
-            code = _state(home).get("exit_code")
+        state = _state(home)
+        if "exit_code" in state or (guard is not None and guard.poll() is not None):
+            code = state.get("exit_code")
             raise ConnectionFailed(f"{engine.name} ended while starting (exit code {code}): {log_tail(home)[-2000:]}")
         try:
             version = engine.probe(url)
@@ -172,7 +186,7 @@ def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[byt
             last = e
             pause.wait(_POLL_SECONDS)
         else:
-            if guard.poll() is None:
+            if "exit_code" not in _state(home):
                 return version
     raise StoreTimeout(f"{engine.name} was not ready after {timeout:g} s ({last!r}): {log_tail(home)[-2000:]}")
 
@@ -185,9 +199,9 @@ def _hand_over(home: Path, user: str) -> None:
             raise ConnectionFailed(f"the account {user!r} cannot enter {parent}; choose another folder for the data")
 
 
-def _state(home: Path) -> dict[str, int]:
+def _state(home: Path) -> dict[str, Any]:
     try:
-        found: dict[str, int] = json.loads((home / "state.json").read_text("utf-8"))
+        found: dict[str, Any] = json.loads((home / "state.json").read_text("utf-8"))
     except FileNotFoundError:
         return {"pid": -1}
     return found

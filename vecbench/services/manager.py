@@ -140,7 +140,12 @@ def up(name: str, *, data: Path | None = None, timeout: float | None = None) -> 
     state_folder().mkdir(parents=True, exist_ok=True)
     if data is None:
         shutil.rmtree(home, ignore_errors=True)
-    service = start(engine(name), home, timeout=timeout, detached=True)
+    try:
+        service = start(engine(name), home, timeout=timeout, detached=True)
+    except BaseException:
+        if data is None:
+            shutil.rmtree(home, ignore_errors=True)
+        raise
     guard = psutil.Process(service.pid).parent()
     if guard is None:
         raise ConnectionFailed(f"{name} ended right after it was ready: {service.log}")
