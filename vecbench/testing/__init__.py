@@ -13,7 +13,10 @@ import pytest
 
 # Before they are imported: a failing assert then shows its values, which pytest does by itself only in test files.
 pytest.register_assert_rewrite(
-    *(f"vecbench.testing.{part}" for part in ("data", "filtering", "input", "lifecycle", "records", "searching"))
+    *(
+        f"vecbench.testing.{part}"
+        for part in ("data", "filtering", "hostile", "input", "lifecycle", "records", "searching")
+    )
 )
 
 from vecbench.testing.limits import Limit  # noqa: E402  see above
