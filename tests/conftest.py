@@ -60,8 +60,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         name = collection_path.stem.removeprefix("test_").partition("_")[0]
         if name in {*PACKAGES, *ENGINES} and name not in chosen(config):
             return True
-    if collection_path.parent.name == "engines":
-        return chosen(config) != {*PACKAGES, *ENGINES}  # they need what tests/engines/get.py brings
+    if collection_path.parent.name in {"engines", "packaging"}:
+        return chosen(config) != {*PACKAGES, *ENGINES}  # they need more than the packages of this environment
     return None
 
 
