@@ -39,6 +39,7 @@ _HOME = {
     "VecbenchError": "errors",
     "VectorStore": "store",
     "connect": "registry",
+    "copy": "transfer",
 }
 
 __all__ = [  # noqa: RUF022  the version last
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022  the version last
     "VecbenchError",
     "VectorStore",
     "connect",
+    "copy",
     "__version__",
 ]
 
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from vecbench.registry import connect
     from vecbench.spec import CollectionSpec
     from vecbench.store import VectorStore
+    from vecbench.transfer import copy
     from vecbench.types import Metric, Records, SearchResult
 
 

@@ -12,6 +12,7 @@ VecbenchError
 │   ├── CollectionNotFound
 │   ├── CollectionExists
 │   ├── CollectionMismatch
+│   ├── CopyMismatch
 │   ├── DimensionMismatch
 │   ├── InvalidVector
 │   ├── InvalidId
@@ -52,6 +53,7 @@ __all__ = [
     "CollectionNotFound",
     "ConfigError",
     "ConnectionFailed",
+    "CopyMismatch",
     "DatasetError",
     "DimensionMismatch",
     "EmbedderError",
@@ -139,6 +141,10 @@ class CollectionExists(StoreError):
 
 class CollectionMismatch(StoreError):
     """The existing collection differs in dimension, metric or embedder from the one asked for."""
+
+
+class CopyMismatch(StoreError):
+    """A copy is not what its source is; the first record and field that differ are named. Nothing was deleted."""
 
 
 class DimensionMismatch(StoreError):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from vecbench import registry
 from vecbench.cli.main import app
+from vecbench.cli.naming import checked_stores
 from vecbench.memory import MemoryStore
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -85,3 +86,23 @@ def test_one_data_set_is_loaded_and_measured(vecbench: Command) -> None:
     shown = vecbench("datasets", "glosses-10k").stdout
     assert found["sha256"] in shown
     assert "intrinsic dimension" in shown
+
+
+def test_a_comma_in_a_url_begins_no_store() -> None:
+    found = checked_stores(["memory=http://u:p,w@h:1,faiss, qdrant:edge", "null"])
+    assert [(ref.label, ref.url) for ref in found] == [
+        ("memory", "http://u:p,w@h:1"),
+        ("faiss", None),
+        ("qdrant:edge", None),
+        ("null", None),
+    ]
+
+
+def test_all_is_every_store_that_can_run_here(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [ref.name for ref in checked_stores(["all"])]
+    assert {"faiss", "qdrant", "chroma", "pgvector", "milvus-lite"} <= set(names)
+    assert not {"memory", "null", "pinecone"} & set(names)
+    assert "left out: pinecone: it needs an account" in capsys.readouterr().err
+    named = [ref.label for ref in checked_stores(["qdrant:edge,all"])]
+    assert named[0] == "qdrant:edge"
+    assert "qdrant" not in named

@@ -15,13 +15,13 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from vecbench.bench.target import open_target
 from vecbench.cli.main import app
 from vecbench.errors import AdapterNotFound, ConnectionFailed, StoreTimeout
 from vecbench.registry import StoreRef
 from vecbench.services import manager
 from vecbench.services.engine import Launch, LocalEngine, free_ports
 from vecbench.services.local import start
+from vecbench.services.target import open_target
 
 SERVER = """
 import http.server, os, signal, subprocess, sys

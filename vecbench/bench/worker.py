@@ -26,12 +26,12 @@ import numpy.typing as npt
 
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER, UNKNOWN, distance_error
-from vecbench.bench.target import open_target
 from vecbench.bench.usage import disk_bytes, peak_bytes, resident_bytes
 from vecbench.collection import Collection
 from vecbench.errors import ConfigError, RunVoid, UnsupportedOperation, VecbenchError, redact
 from vecbench.index import SearchParams, index_from_dict
 from vecbench.registry import StoreRef
+from vecbench.services.target import open_target
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
 from vecbench.types import Metric, Records, SearchResult, Vectors

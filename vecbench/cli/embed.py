@@ -50,6 +50,7 @@ def embed(
 
     Row n of FILE.npy (float32, 384 numbers, length 1) is line n of the input. The model's weights (some 90 MB) are
     fetched once, when they are nowhere on the machine. A text that was embedded before comes from a cache.
+
     \b
     Examples:
       vecbench embed notes.txt --out notes.npy

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import vecbench
-from vecbench.cli import datasets, embed, run, services, stores
+from vecbench.cli import copy, datasets, embed, run, services, stores
 from vecbench.cli.output import complain
 from vecbench.errors import AdapterError, ConfigError, DatasetError, VecbenchError, redact
 
@@ -33,6 +33,10 @@ Look around:
   vecbench stores qdrant=http://localhost:6333
   vecbench datasets                what can be searched
   vecbench embed notes.txt --out notes.npy
+
+\b
+Move from one store to another:
+  vecbench copy faiss qdrant --from-path kb --to-path kb2
 
 \b
 Exit codes:
@@ -76,6 +80,7 @@ app.command("run", short_help="Measure stores: recall, latency, build time, memo
 app.command("stores", short_help="List the stores, or ask whether one answers.")(stores.stores)
 app.add_typer(services.services, name="services", short_help="Start real engines here, look at them, end them.")
 app.command("datasets", short_help="List the data sets, or measure one.")(datasets.datasets)
+app.command("copy", short_help="Copy a collection from one store to another, and verify it.")(copy.copy)
 app.command("embed", short_help="Turn texts into vectors with the fixed model.")(embed.embed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,21 @@ def runnable_stores() -> tuple[list[StoreRef], dict[str, str]]:
     return can, cannot
 
 
+def _split(item: str) -> list[str]:
+    """Stores with commas between; a comma in a URL, in its password say, begins no store unless a store's name follows."""
+    from vecbench.registry import adapter_names
+
+    out: list[str] = []
+    for part in item.split(","):
+        name = re.match(r"\s*([^:=\s]*)", part)
+        inside = bool(out) and "=" in out[-1] and name is not None and name[1] not in {*adapter_names(), ALL}
+        if inside:
+            out[-1] += "," + part
+        elif part.strip():
+            out.append(part.strip())
+    return out
+
+
 def checked_stores(items: Iterable[str]) -> list[StoreRef]:
     """The stores in comma-separated `items`, in order; they exist, have the mode, and their clients are installed.
 
@@ -68,7 +84,7 @@ def checked_stores(items: Iterable[str]) -> list[StoreRef]:
     """
     from vecbench.registry import StoreRef, adapter
 
-    texts = [part.strip() for item in items for part in item.split(",") if part.strip()]
+    texts = [part for item in items for part in _split(item)]
     if ALL in texts:
         refs, cannot = runnable_stores()
         for name, reason in cannot.items():

@@ -72,12 +72,14 @@ def run(
 
     Every store is filled with the same vectors and asked the same queries, in a process of its own. Recall and latency
     come from the same answers. The tables and a result file with every raw value are what is left.
+
     \b
     Examples:
       vecbench run --stores qdrant,faiss
       vecbench run --stores all
       vecbench run --stores faiss --index hnsw:m=32,ef_construction=200 --ef 32,64,128
       vecbench run --stores qdrant=http://localhost:6333 --metric cosine --out qdrant.json
+
     \b
     Exit codes:
       0    every store was measured

@@ -1,4 +1,4 @@
-"""Which engine a named store means in a run: the one that was named by URL, one that is up, or a fresh one."""
+"""Which engine a named store means on a command line: the one at its URL, one that is up, or one of its own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Target:
     outlives: bool
 
 
-def open_target(ref: StoreRef, folder: Path) -> Target:
+def open_target(ref: StoreRef, folder: Path | None = None) -> Target:
     """Connect to what `ref` names.
 
     Without a URL or a mode, an engine that `vecbench services up` started comes first; else the store's own embedded
-    engine or local process, with its data in `folder`.
+    engine or local process, with its data in `folder`, or in a temporary one.
     """
     if ref.url is not None or ref.mode is not None or ref.name in {"memory", "null"}:
         store = ref.connect()
