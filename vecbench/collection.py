@@ -284,7 +284,8 @@ class Collection(ABC):
     def _record_bytes(self, records: Records, row: int) -> int:
         """What a row takes in a request, rather too much than too little; only where `max_batch_bytes` is declared.
 
-        This one is for JSON: up to 14 characters for a float, 6 for a character of text.
+        This one is for JSON: up to 14 characters for a float, if it is written with float32's digits (25 if with
+        float64's), 6 for a character of text.
         """
         size = 14 * self.spec.dim + 600
         if records.documents is not None:

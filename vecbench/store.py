@@ -101,6 +101,7 @@ class VectorStore(ABC):
         if spec.index.kind not in can.indexes:
             raise UnsupportedIndex(
                 f"{self.name} has no {spec.index.kind} index; it has {', '.join(sorted(can.indexes))}"
+                + ("; for native, see the store's README: index=NativeIndex(…)" if "native" in can.indexes else "")
             )
         if can.max_dim is not None and spec.dim > can.max_dim:
             raise DimensionMismatch(

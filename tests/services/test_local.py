@@ -94,6 +94,21 @@ def test_a_folder_is_kept(tmp_path: Path) -> None:
         assert again.alive
 
 
+def test_a_folder_has_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start(Web(), tmp_path), pytest.raises(ConnectionFailed, match="already"):
+        start(Web(), tmp_path)
+    monkeypatch.setattr(Web, "stubborn", True)
+    service = start(Web(), tmp_path)
+    first = service.pid
+    guard = psutil.Process(first).parent()
+    assert guard is not None
+    guard.send_signal(signal.SIGTERM)  # it takes a moment, and writes to the folder last
+    with start(Web(), tmp_path) as again:
+        assert again.alive
+        assert again.pid != first
+    service.stop()
+
+
 def test_what_cannot_run_says_why() -> None:
     engine = Web()
     engine.missing = "no program called web: apt-get install web"

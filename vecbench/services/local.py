@@ -117,6 +117,7 @@ def start(
     home = Path(tempfile.mkdtemp(prefix=f"vecbench-{engine.name}-")) if folder is None else folder.absolute()
     home.mkdir(parents=True, exist_ok=True)
     try:
+        _wait_for_the_last(engine, home)
         launch = engine.launch(home)
         if launch.user is not None and os.geteuid() == 0:
             _hand_over(home, launch.user)
@@ -133,6 +134,19 @@ def start(
         service.stop()
         raise
     return service
+
+
+def _wait_for_the_last(engine: LocalEngine, home: Path) -> None:
+    """Whoever was killed leaves his engine and its guard behind for a moment; two on one folder would ruin its data."""
+    guard = _state(home).get("guard", -1)
+    try:
+        process = psutil.Process(guard)
+        if str(home) in process.cmdline():  # not another process that got the number since
+            process.wait(timeout=engine.stop_seconds + 1)
+    except psutil.TimeoutExpired:
+        raise ConnectionFailed(f"{engine.name} is running in {home} already, held by process {guard}") from None
+    except (psutil.Error, ValueError):
+        pass  # it is gone
 
 
 def _end_detached(home: Path) -> None:
