@@ -144,12 +144,13 @@ class VectorStore(ABC):
         self._require_open()
         check_name(name)
         try:
-            self._drop(name)
+            try:
+                self._drop(name)
+            except Exception as e:
+                self._fail(e, f"dropping collection {name!r}")
         except CollectionNotFound:
             if not missing_ok:
                 raise
-        except Exception as e:
-            self._fail(e, f"dropping collection {name!r}")
 
     def close(self) -> None:
         """End the connection; closing twice is fine, using a closed store raises `StoreClosed`."""
