@@ -1,1 +1,5 @@
-"""weaviate for vecbench."""
+"""Weaviate for vecbench: a process of its own without a URL, a server or the cloud with one."""
+
+from vecbench_weaviate.store import WeaviateStore
+
+__all__ = ["WeaviateStore"]

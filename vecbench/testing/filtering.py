@@ -133,6 +133,39 @@ class FilterTests(Base):
         for where in samples[operator]:
             self.check(collection, where, metadata)
 
+    def test_counts_stay_exact_after_overwrites_and_deletes(self, store: VectorStore) -> None:
+        """Records that are only marked as deleted must not count, least of all in a negation."""
+        n = 1200
+        new: dict[str, Any] = {"n": 99, "tags": ["new"]}
+        metadata: list[dict[str, Any]] = [{"n": i % 10, "word": f"w{i % 3}"} for i in range(n)]
+        ids, vectors = [f"id{i}" for i in range(n)], raw_vectors(n, DIM)
+        collection = self.make(store, load=Records(ids, vectors, metadata))
+        collection.upsert(Records(ids[::2], vectors[::2], [new] * len(ids[::2])))
+        collection.delete(ids=ids[::5])
+        collection.flush()
+        now = {i: new if i % 2 == 0 else metadata[i] for i in range(n) if i % 5}
+        declared, can = store.capabilities.declared_fields, store.capabilities.filters
+        samples: tuple[Filter, ...] = (
+            Ne("n", 99), Not(Eq("word", "w1")), NotIn("n", []), Not(Exists("tags")), Not(Gt("n", 5)), Gte("n", 5),
+            Not(Contains("tags", "new")), Or((Ne("n", 3), Not(Exists("n")))),
+        )  # fmt: skip
+        assert collection.count() == len(now)
+        for where in samples:
+            if declared or operators(where) - can:
+                continue
+            assert collection.count(where) == sum(matches(where, m) for m in now.values()), where
+
+    def test_long_field_names(self, store: VectorStore) -> None:
+        """Names that no column could have, and names that differ in their last letter only."""
+        names = ["f" * 115, "漢" * 100, "x" * 499 + "a", "x" * 499 + "b"]
+        metadata: list[dict[str, Any]] = [{name: row} for row, name in enumerate(names)]
+        ids = [f"id{i}" for i in range(len(names))]
+        collection = self.make(store, load=Records(ids, raw_vectors(len(names), DIM), metadata))
+        assert collection.get(ids).metadata == metadata
+        for row, name in enumerate(names):
+            for where in (Exists(name), Gte(name, row), Lt(name, row), Eq(name, row)):
+                self.check(collection, where, metadata)
+
     def test_hostile_names_and_values(self, store: VectorStore) -> None:
         metadata: list[dict[str, Any]] = [{text: text, "v": text, "l": [text]} for text in HOSTILE]
         n = len(metadata)

@@ -10,6 +10,7 @@ import pytest
 from vecbench.distance import top_k
 from vecbench.errors import ConfigError, Unsupported, UnsupportedMetric, UnsupportedOperation
 from vecbench.index import HNSW, Flat, IVFFlat, SearchParams
+from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
 from vecbench.testing.base import DIM, Base, usual_metric
 from vecbench.testing.data import assert_distances, raw_vectors, records
@@ -60,6 +61,20 @@ class SearchTests(Base):
         collection = self.make(store, load=records(30, DIM))
         result = collection.search(raw_vectors(2, DIM, 5), k=100)
         assert [len(set(ids)) for ids in result.ids] == [30, 30]
+
+    def test_k_rows_return_from_a_graph_in_pieces(self, store: VectorStore) -> None:
+        """Far clusters and few links: parts of the graph that no path leads to, and k rows must come all the same."""
+        rng = np.random.default_rng(23)
+        vectors = (rng.normal(size=(30, 1, DIM)) * 1000 + rng.normal(size=(30, 30, DIM))).reshape(-1, DIM)
+        ids = [f"id{i}" for i in range(900)]
+        index = replace(self.index, m=4, ef_construction=8) if isinstance(self.index, HNSW) else self.index
+        collection = store.create_collection(CollectionSpec("pieces", DIM, usual_metric(store), index))
+        collection.upsert(Records(ids, vectors.astype(np.float32)))
+        collection.optimize()
+        collection.flush()
+        result = collection.search(vectors[:3].astype(np.float32), k=900)
+        assert [len(set(found)) for found in result.ids] == [900, 900, 900]
+        assert all((np.diff(d) >= 0).all() for d in result.distances)
 
     def test_cosine_runs_from_zero_to_two(self, store: VectorStore) -> None:
         """Whatever the lengths: parallel is 0, orthogonal 1, opposite 2."""
