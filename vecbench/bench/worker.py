@@ -307,15 +307,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a long native call never sees its input end
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def emit(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
-
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    serve(request, sys.stdin, emit)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as events:
+        os.dup2(2, 1)
+
+        def emit(event: dict[str, Any]) -> None:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+        serve(request, sys.stdin, emit)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself; a late SIGTERM would only print a traceback
 
 
