@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -177,11 +178,13 @@ def test_ports_are_free_and_may_follow_each_other() -> None:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("VECBENCH_SERVICES", str(tmp_path / "state"))
     monkeypatch.setattr(manager, "engine", lambda _name: Web())
     monkeypatch.setattr(manager, "engine_names", lambda: ["web"])
-    return tmp_path / "state"
+    yield tmp_path / "state"
+    for left in manager.running():  # by a test that failed
+        manager.down(left)
 
 
 def test_up_outlives_its_caller_and_down_ends_it(state: Path) -> None:
