@@ -31,12 +31,14 @@ class Tolerance:
     """How far a returned distance d may be from the float64 truth t: |d − t| ≤ absolute + relative · |t|.
 
     squared_euclidean: where the engine's number is a squared distance in float32, an error of this share of
-    (‖q‖² + ‖x‖²) on d² is granted beside it: near d = 0 the root magnifies it.
+    (‖q‖² + ‖x‖²) on d² is granted beside it: near d = 0 the root magnifies it. squared_absolute: the same without a
+    scale, where the number is a float32 near 1 when d is near 0 (Elasticsearch's 1/(1 + d²)). Both Euclidean only.
     """
 
     absolute: float = 2e-6
     relative: float = 1e-5
     squared_euclidean: float = 0.0
+    squared_absolute: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,9 +59,12 @@ _EXACT = 2.0**53  # integers beyond this are rounded to a float64
 _NEVER = "never"  # no token of a record: theirs begin with a kind and a colon, or with "#"
 
 
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` makes one with each call
+
+
 def dump_metadata(metadata: Metadata) -> str:
     """The metadata as JSON, from which ints come back as ints and floats as floats."""
-    return json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
+    return _dump(dict(metadata))
 
 
 def load_metadata(text: str | None) -> dict[str, MetadataValue]:

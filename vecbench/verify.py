@@ -268,6 +268,6 @@ class _Side:
         if metric is Metric.DOT:  # a dot product near zero is a difference of large terms
             return np.asarray(slack + (relative + drift) * q * x)
         # A squared distance that is off by an error moves its root by the larger of the two.
-        error = self.tolerance.squared_euclidean * (q * q + x * x)
+        error = self.tolerance.squared_euclidean * (q * q + x * x) + self.tolerance.squared_absolute
         down, up = true - np.sqrt(np.maximum(true**2 - error, 0)), np.sqrt(true**2 + error) - true
         return np.asarray(slack + drift * x + np.maximum(down, up))

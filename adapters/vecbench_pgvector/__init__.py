@@ -1,1 +1,5 @@
-"""pgvector for vecbench."""
+"""pgvector for vecbench: PostgreSQL by URL, or one of our own without."""
+
+from vecbench_pgvector.store import PgvectorStore
+
+__all__ = ["PgvectorStore"]

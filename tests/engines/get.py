@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,15 @@ ENGINES: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+def account(name: str = "vecbench") -> None:
+    """Elasticsearch refuses to run as root: make the account that it runs as then."""
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            _run("useradd", "--system", "-U", name)
+
+
 def main() -> None:
     """Get what is not there yet; each is complete or absent, whatever interrupts this."""
     wanted = sys.argv[1:] or list(ENGINES)
@@ -135,6 +145,8 @@ def main() -> None:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(ENGINES)}")
     root = engines_folder()
     root.mkdir(parents=True, exist_ok=True)
+    if "elasticsearch" in wanted:
+        account()
     for name in wanted:
         folder, get = ENGINES[name]
         if (root / folder).is_dir():

@@ -17,11 +17,25 @@ __all__ = ["disk_bytes", "peak_bytes", "resident_bytes"]
 def resident_bytes(info: StoreInfo) -> int | None:
     """Resident memory of the engine's processes, this one among them where the engine is embedded.
 
-    None where no process of the engine is known here: the client's memory is not the engine's.
+    None where no process of the engine is known here: the client's memory is not the engine's. Pages that several
+    processes of an engine share (PostgreSQL's buffers) count once, where the system tells.
     """
     gc.collect()
-    pids = (*([os.getpid()] if info.deployment == "embedded" else []), *info.pids)
-    return sum(psutil.Process(pid).memory_info().rss for pid in pids) if pids else None
+    own = [os.getpid()] if info.deployment == "embedded" else []
+    if not own and not info.pids:
+        return None
+    return sum(psutil.Process(pid).memory_info().rss for pid in own) + sum(map(_share, info.pids))
+
+
+def _share(pid: int) -> int:
+    try:
+        process = psutil.Process(pid)
+        # Linux only; "proportional set size": a shared page counts with 1/n in each of n processes.
+        return int(getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss)
+    except psutil.AccessDenied:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0  # a helper of the engine that has ended meanwhile
 
 
 def peak_bytes() -> int | None:

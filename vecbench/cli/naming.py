@@ -62,7 +62,7 @@ def runnable_stores() -> tuple[list[StoreRef], dict[str, str]]:
 
 
 def _split(item: str) -> list[str]:
-    """Stores with commas between; a comma in a URL, in its password say, begins no store unless a store's name follows."""
+    """Stores with commas between; a comma in a URL, in its password say, begins none unless a store's name follows."""
     from vecbench.registry import adapter_names
 
     out: list[str] = []

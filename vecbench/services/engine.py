@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -33,11 +34,13 @@ class Launch:
 class LocalEngine(ABC):
     """An engine that can run on this machine without docker.
 
-    name: as in `connect(name)`. start_seconds: after which it is given up. stop_seconds: between SIGTERM and SIGKILL.
+    name: as in `connect(name)`. start_seconds: after which it is given up. stop_signal: what ends it in good order.
+    stop_seconds: between that and SIGKILL.
     """
 
     name: ClassVar[str]
     start_seconds: ClassVar[float] = 60.0
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: ClassVar[float] = 20.0
 
     @abstractmethod

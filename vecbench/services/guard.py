@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import pwd
 import select
 import signal
 import subprocess
@@ -40,10 +41,10 @@ def _signal_all(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def _end(engine: subprocess.Popen[bytes], seconds: float) -> int:
-    """SIGTERM, then SIGKILL; also to what the engine left in its session."""
+def _end(engine: subprocess.Popen[bytes], number: int, seconds: float) -> int:
+    """The engine's own signal, then SIGKILL; also to what the engine left in its session."""
     with contextlib.suppress(ProcessLookupError):
-        engine.terminate()
+        engine.send_signal(number)
     try:
         engine.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -78,7 +79,7 @@ def main() -> int:
             break
         if awake in ready and set(os.read(awake, 64)) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
             break
-    code = _end(engine, asked["stop_seconds"])
+    code = _end(engine, asked["stop_signal"], asked["stop_seconds"])
     _write(folder, pid=engine.pid, guard=os.getpid(), exit_code=code)
     return 0
 
@@ -86,7 +87,7 @@ def main() -> int:
 def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
     user: dict[str, Any] = {}
     if asked["user"] is not None:
-        user = {"user": asked["user"], "group": asked["user"], "extra_groups": []}
+        user = {"user": asked["user"], "group": pwd.getpwnam(asked["user"]).pw_gid, "extra_groups": []}
     with (folder / "engine.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603  the adapter's own command
             asked["command"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -121,7 +122,7 @@ def start(
         launch = engine.launch(home)
         if launch.user is not None and os.geteuid() == 0:
             _hand_over(home, launch.user)
-        guard = _spawn(home, launch, engine.stop_seconds, detached=detached)
+        guard = _spawn(home, launch, engine, detached=detached)
     except BaseException:
         if temporary:
             shutil.rmtree(home, ignore_errors=True)
@@ -158,14 +159,15 @@ def _end_detached(home: Path) -> None:
             process.wait(timeout=60)
 
 
-def _spawn(home: Path, launch: Launch, stop_seconds: float, *, detached: bool) -> subprocess.Popen[bytes] | None:
+def _spawn(home: Path, launch: Launch, engine: LocalEngine, *, detached: bool) -> subprocess.Popen[bytes] | None:
     (home / "state.json").unlink(missing_ok=True)
     asked = {
         "command": launch.command,
         "env": dict(launch.env),
         "cwd": None if launch.cwd is None else str(launch.cwd),
         "user": launch.user if os.geteuid() == 0 else None,
-        "stop_seconds": stop_seconds,
+        "stop_signal": int(engine.stop_signal),
+        "stop_seconds": engine.stop_seconds,
         "detached": detached,
     }
     path = home / "launch.json"
@@ -206,8 +208,9 @@ def _wait(engine: LocalEngine, url: str, home: Path, guard: subprocess.Popen[byt
 
 
 def _hand_over(home: Path, user: str) -> None:
+    account = pwd.getpwnam(user)
     for path in (home, *home.rglob("*")):
-        shutil.chown(path, user, user)
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     for parent in home.parents:  # a temporary folder is for its owner only; the engine must be able to reach its own
         if not parent.stat().st_mode & 0o001:
             raise ConnectionFailed(f"the account {user!r} cannot enter {parent}; choose another folder for the data")

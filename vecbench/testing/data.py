@@ -103,7 +103,9 @@ def assert_distances(
     if metric is Metric.DOT:  # a dot product near zero is a difference of large terms
         allowed += tolerance.relative * np.linalg.norm(queries, axis=1) * np.linalg.norm(vectors, axis=1)
     wrong = np.abs(np.asarray(found, np.float64) - true) > allowed
-    if metric is Metric.EUCLIDEAN and tolerance.squared_euclidean:
+    if metric is Metric.EUCLIDEAN:
         scale = np.square(queries).sum(axis=1) + np.square(vectors).sum(axis=1)
-        wrong &= np.abs(np.square(found) - np.square(true)) > tolerance.squared_euclidean * scale
+        wrong &= np.abs(np.square(found) - np.square(true)) > (
+            tolerance.squared_euclidean * scale + tolerance.squared_absolute
+        )
     assert not wrong.any(), f"{metric}: got {found[wrong][:3]}, true {true[wrong][:3]}"
