@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.filters import OPERATORS
 
 PACKAGES = ("memory", "faiss", "qdrant", "chroma", "pgvector", "milvus", "pinecone")
@@ -27,7 +26,7 @@ _COLUMNS = (
     "store", "run as", "engine", "indexes run", "metrics", "filters", "exact search", "ef_search", "vectors back",
     "kept",
 )  # fmt: skip
-_RESULTS = pytest.StashKey[dict[str, list[Any]]]()
+_results: dict[str, list[tuple[dict[str, Any] | None, str]]] = defaultdict(list)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +49,6 @@ def chosen(config: pytest.Config) -> set[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_RESULTS] = defaultdict(list)
     chosen(config)
 
 
@@ -65,29 +63,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report = yield
-    if report.when == "call" and "conformance" in item.path.parts:
-        facts = dict(item.user_properties).get("vecbench")
-        item.config.stash[_RESULTS][item.nodeid.rpartition("::")[0]].append(
-            (facts, report.outcome, getattr(report, "wasxfail", ""))
-        )
-        report.user_properties = [p for p in report.user_properties if p[0] != "vecbench"]  # no text, so not for XML
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Called where the session is, also when the tests run in several processes."""
+    if report.when == "call" and "/conformance/" in f"/{report.nodeid}":
+        facts: Any = dict(report.user_properties).get("vecbench")
+        _results[report.nodeid.rpartition("::")[0]].append((facts, getattr(report, "wasxfail", "")))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
-    if chosen(config) != {*PACKAGES, *ENGINES} or session.testsfailed or session.testscollected == 0:
+    run = {facts["name"] for outcomes in _results.values() for facts, _ in outcomes if facts is not None}
+    if hasattr(config, "workerinput") or session.testsfailed or not {*PACKAGES, *ENGINES} <= run:
+        return  # another process has the session; or not all of it was run
+    if any(config.getoption(option) for option in ("keyword", "markexpr", "lf")):
         return
-    if any(config.getoption(option) for option in ("keyword", "markexpr", "collectonly", "lf")):
-        return
-    results = config.stash[_RESULTS]
-    run = {facts["info"].name for outcomes in results.values() for facts, _, _ in outcomes if facts is not None}
-    if not {*PACKAGES, *ENGINES} <= run:
-        return  # some files only
-    made = table(results)
+    made = table()
     text = PAGE.read_text("utf-8")
     start, end = text.index(_MARKS[0]) + len(_MARKS[0]), text.index(_MARKS[1])
     if text[start:end].strip() == made.strip():
@@ -99,56 +89,50 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def table(results: dict[str, list[Any]]) -> str:
+def table() -> str:
     """A row per store and deployment, from what its tests were run on."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for classname, outcomes in results.items():
-        facts = next((f for f, _, _ in outcomes if f is not None), None)
-        if facts is None:
-            continue
-        info, can = facts["info"], facts["capabilities"]
-        row = rows.setdefault((info.name, f"{info.label}, {info.deployment}"), {"info": info, "can": can})
-        row.setdefault("indexes", set()).add(facts["index"])
-        row.setdefault("classes", set()).add(classname)
-        row["persistent"] = row.get("persistent", False) or can.persistent
-        row.setdefault("limits", set()).update(why for _, _, why in outcomes if why)
-    head = (
-        "| store | run as | engine | indexes run | metrics | filters | exact search | ef_search | vectors back | kept |"
-    )
-    lines = [head, "|---" * head.count(" | ") + "|---|"]
-    notes: list[str] = []
-    for (name, how), row in sorted(rows.items()):
-        lines.append(_line(name, how, row["info"], row["can"], row))
-        notes += [f"* `{name}` ({how}): {_plain(why)}" for why in sorted(row["limits"])]
+    for outcomes in _results.values():
+        for facts, why in outcomes:
+            if facts is not None:
+                row = rows.setdefault((facts["name"], f"{facts['label']}, {facts['deployment']}"), {"kinds": set()})
+                kept = row.get("persistent", False) or facts["persistent"]
+                row.update(facts, persistent=kept)
+                row["kinds"].add(facts["index"])
+                if why:
+                    row.setdefault("limits", set()).add(why)
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
+    lines += [_line(name, how, row) for (name, how), row in sorted(rows.items())]
+    notes = [
+        f"* `{name}` ({how}): {why.replace('reason: ', '').replace('|', '/')}"
+        for (name, how), row in sorted(rows.items())
+        for why in sorted(row.get("limits", ()))
+    ]
     if notes:
         lines += ["", "Known gaps, each a strict expected failure of the suite:", *notes]
     return "\n".join(lines)
 
 
-def _line(name: str, how: str, info: StoreInfo, can: Capabilities, row: dict[str, Any]) -> str:
-    filters = "all 13" if can.filters == OPERATORS else f"{len(can.filters)} of 13"
+def _line(name: str, how: str, row: dict[str, Any]) -> str:
+    everything = set(row["filters"]) == OPERATORS
+    filters = "all 13" if everything else f"{len(row['filters'])} of 13"
     cells = [
         f"[`{name}`](vecbench_{name.replace('-lite', '')}/README.md)" if name != "memory" else "`memory`",
         how,
-        _version(info),
-        ", ".join(sorted(row["indexes"])),
-        ", ".join(sorted(can.metrics)),
-        filters + (", declared fields only" if can.declared_fields else ""),
-        "yes" if can.exact_search else "on flat" if "flat" in can.indexes else "no",
-        {"query": "per query", "collection": "per collection", "none": "fixed"}[can.ef_search],
-        "to the bit" if can.preserves_vectors else "to rounding",
+        _version(row),
+        ", ".join(sorted(row["kinds"])),
+        ", ".join(row["metrics"]),
+        filters + (", declared fields only" if row["declared_fields"] else ""),
+        "yes" if row["exact_search"] else "on flat" if "flat" in row["indexes"] else "no",
+        {"query": "per query", "collection": "per collection", "none": "fixed"}[row["ef_search"]],
+        "to the bit" if row["preserves_vectors"] else "to rounding",
         "yes" if row["persistent"] else "no",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _version(info: StoreInfo) -> str:
+def _version(row: dict[str, Any]) -> str:
     """Major and minor: the table must not go stale with every patch."""
-    if info.engine == "vecbench":
+    if row["engine"] == "vecbench":
         return "–"
-    short = re.sub(r"(\d+\.\d+)[\w.+-]*", r"\1", info.engine_version)
-    return f"{info.engine} {short}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("reason: ", "").replace("|", "\\|")
+    return f"{row['engine']} " + re.sub(r"(\d+\.\d+)[\w.+-]*", r"\1", row["engine_version"])

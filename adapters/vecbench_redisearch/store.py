@@ -156,7 +156,10 @@ class RedisearchStore(VectorStore):
                     f"redisearch: the server at {target} has no query engine; it takes Redis 8 or Redis Stack, or one "
                     "with the module redisearch.so"
                 ) from e
-            raise translate_error(e, "connecting", target, secret) or e from e
+            ours = translate_error(e, "connecting", target, secret)
+            if ours is None:
+                raise
+            raise ours from e
         info = StoreInfo(
             name="redisearch",
             label="redisearch",

@@ -25,6 +25,18 @@ def usual_metric(store: VectorStore) -> Metric:
     return next(m for m in (Metric.EUCLIDEAN, Metric.COSINE, Metric.DOT) if m in store.capabilities.metrics)
 
 
+def _facts(store: VectorStore, index: Index) -> dict[str, Any]:
+    """What a test ran on, in plain types: it stands in the test's report, for a table of what is supported."""
+    info, can = store.info, store.capabilities
+    return {
+        **{key: getattr(info, key) for key in ("name", "label", "deployment", "engine", "engine_version")},
+        **{key: sorted(map(str, getattr(can, key))) for key in ("metrics", "indexes", "filters")},
+        **{key: getattr(can, key) for key in ("ef_search", "exact_search", "persistent", "preserves_vectors")},
+        "declared_fields": can.declared_fields,
+        "index": index.kind,
+    }
+
+
 class Base:
     """index: what every collection of the run is made with. limits: known gaps.
 
@@ -66,9 +78,7 @@ class Base:
     def store(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[VectorStore]:
         """An open, empty store."""
         with self.open_store(tmp_path) as opened:
-            # What the tests ran on stands in the report of each: for a table of what is supported.
-            facts = {"info": opened.info, "capabilities": opened.capabilities, "index": self.index.kind}
-            request.node.user_properties.append(("vecbench", facts))
+            request.node.user_properties.append(("vecbench", _facts(opened, self.index)))
             yield opened
 
     def make(
