@@ -333,7 +333,7 @@ def test_a_server_that_runs_on_the_directory_is_not_joined_by_another(
     monkeypatch.setattr(RedisearchEngine, "stop_seconds", 0.2)
     with (
         start(RedisearchEngine(), tmp_path),
-        pytest.raises(ConnectionFailed, match="running in .* already"),
+        pytest.raises(ConnectionFailed, match=r"running in .* already"),
     ):
         start(RedisearchEngine(), tmp_path)
 

@@ -85,11 +85,11 @@ def main() -> int:
 
 
 def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
-    user: dict[str, Any] = {}
+    run_as: dict[str, Any] = {}
     if asked["user"] is not None:
-        user = {"user": asked["user"], "group": pwd.getpwnam(asked["user"]).pw_gid, "extra_groups": []}
+        run_as = {"user": asked["user"], "group": pwd.getpwnam(asked["user"]).pw_gid, "extra_groups": []}
     with (folder / "engine.log").open("ab") as log:
-        return subprocess.Popen(  # noqa: S603  the adapter's own command
+        started: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  the adapter's own command
             asked["command"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -98,8 +98,9 @@ def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
             env={**os.environ, **asked["env"]},
             start_new_session=True,
             preexec_fn=_die_with_guard,  # noqa: PLW1509  this process has one thread
-            **user,
+            **run_as,
         )
+    return started
 
 
 if __name__ == "__main__":
