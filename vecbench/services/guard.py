@@ -85,11 +85,9 @@ def main() -> int:
 
 
 def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
-    run_as: dict[str, Any] = {}
-    if asked["user"] is not None:
-        run_as = {"user": asked["user"], "group": pwd.getpwnam(asked["user"]).pw_gid, "extra_groups": []}
+    account = None if asked["user"] is None else pwd.getpwnam(asked["user"])
     with (folder / "engine.log").open("ab") as log:
-        started: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  the adapter's own command
+        return subprocess.Popen(  # noqa: S603  the adapter's own command
             asked["command"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -98,9 +96,10 @@ def _start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
             env={**os.environ, **asked["env"]},
             start_new_session=True,
             preexec_fn=_die_with_guard,  # noqa: PLW1509  this process has one thread
-            **run_as,
+            user=None if account is None else account.pw_uid,
+            group=None if account is None else account.pw_gid,
+            extra_groups=None if account is None else [],
         )
-    return started
 
 
 if __name__ == "__main__":
