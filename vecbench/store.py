@@ -17,13 +17,15 @@ import importlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
 from vecbench.errors import (
     CollectionExists,
     CollectionNotFound,
+    ConfigError,
+    ConnectionFailed,
     DimensionMismatch,
     MissingDependency,
     StoreClosed,
@@ -36,7 +38,10 @@ from vecbench.errors import (
 )
 from vecbench.spec import CollectionSpec, check_name
 
-__all__ = ["Collection", "CollectionSpec", "VectorStore", "import_client"]
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["Collection", "CollectionSpec", "VectorStore", "hold_directory", "import_client"]
 
 
 def import_client(module: str, *, store: str, extra: str) -> ModuleType:
@@ -47,6 +52,30 @@ def import_client(module: str, *, store: str, extra: str) -> ModuleType:
         if e.name is not None and module.split(".", maxsplit=1)[0] != e.name.split(".")[0]:
             raise  # the client is there and one of its own imports is broken: that is not ours to rename
         raise MissingDependency(f"store '{store}'", module=module, extra=extra) from e
+
+
+def hold_directory(path: Path, *, store: str) -> FileLock:
+    """Make a store's directory if it is not there and hold it, against this and every other process, until released.
+
+    The lock may be released by another thread than the one that took it. Raises `ConfigError` where a file is in the
+    way, `ConnectionFailed` where somebody holds it or it cannot be used.
+    """
+    from filelock import FileLock, Timeout
+
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{store} keeps its data in a directory, and {path} is a file")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # thread_local: a lock counted per thread would not be given back when another thread closes the store.
+        lock = FileLock(path / f"vecbench-{store}.lock", is_singleton=False, thread_local=False)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConnectionFailed(
+            f"the {store} directory {path} is open already, here or in another process; close it there first"
+        ) from None
+    except OSError as e:
+        raise ConnectionFailed(f"the {store} directory {path} cannot be used: {e.strerror or e}") from e
+    return lock
 
 
 class VectorStore(ABC):

@@ -16,18 +16,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from vecbench.capabilities import StoreInfo, deployment_of
 from vecbench.errors import ConfigError, ConnectionFailed, StoreClosed, StoreTimeout, redact
 from vecbench.services.local import Service, start
-from vecbench.store import import_client
+from vecbench.store import hold_directory, import_client
 from vecbench_chroma.engine import ChromaEngine
 from vecbench_chroma.faults import mask, translate_error
 
 __all__ = ["Connection", "Embedded", "Folder", "Process", "Server"]
-
-_LOCK = "vecbench-chroma.lock"
 
 
 class Folder:
@@ -36,18 +32,7 @@ class Folder:
     def __init__(self, path: str | Path | None) -> None:
         self.temporary = path is None
         self.path = Path(tempfile.mkdtemp(prefix="vecbench-chroma-") if path is None else path).absolute()
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"chroma keeps its data in a directory, and {self.path} is a file")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / _LOCK, is_singleton=False)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ConnectionFailed(
-                f"the chroma directory {self.path} is open already, here or in another process; close it there first"
-            ) from None
-        except OSError as e:
-            raise ConnectionFailed(f"the chroma directory {self.path} cannot be used: {e.strerror or e}") from e
+        self._lock = hold_directory(self.path, store="chroma")
 
     def close(self) -> None:
         """Closing twice is fine."""

@@ -10,20 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vecbench.capabilities import Capabilities, StoreInfo, Tolerance
 from vecbench.errors import (
     CollectionExists,
     CollectionNotFound,
     ConfigError,
-    ConnectionFailed,
     StoreError,
     StoreRejected,
 )
 from vecbench.filters import OPERATORS
 from vecbench.spec import CollectionSpec, hashed_name
-from vecbench.store import Collection, VectorStore, import_client
+from vecbench.store import Collection, VectorStore, hold_directory, import_client
 from vecbench.types import Metric
 from vecbench_faiss.ann import check_index, reason
 from vecbench_faiss.collection import FaissCollection
@@ -166,14 +165,7 @@ class FaissStore(VectorStore):
 
 
 def _lock(path: Path) -> FileLock:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / "lock", thread_local=False)  # another thread may close the store
-        lock.acquire(timeout=0)
-    except Timeout as e:
-        raise ConnectionFailed(f"faiss: {path} is open already, here or in another process; close it there") from e
-    except OSError as e:
-        raise ConnectionFailed(f"faiss: {path} cannot be used as a store's directory: {e}") from e
+    lock = hold_directory(path, store="faiss")
     for leftover in path.glob("dropped-*"):
         shutil.rmtree(leftover)
     return lock

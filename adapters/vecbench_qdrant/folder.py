@@ -15,14 +15,11 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from vecbench.errors import CollectionMismatch, CollectionNotFound, ConfigError, ConnectionFailed
+from vecbench.errors import CollectionMismatch, CollectionNotFound
 from vecbench.spec import CollectionSpec, hashed_name
+from vecbench.store import hold_directory
 
 __all__ = ["Folder"]
-
-_LOCK = "vecbench-qdrant.lock"
 
 
 class Folder:
@@ -31,18 +28,7 @@ class Folder:
     def __init__(self, path: str | Path | None) -> None:
         self.temporary = path is None
         self.path = Path(tempfile.mkdtemp(prefix="vecbench-qdrant-") if path is None else path).absolute()
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"qdrant keeps its data in a directory, and {self.path} is a file")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / _LOCK, is_singleton=False)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ConnectionFailed(
-                f"the qdrant directory {self.path} is open already, here or in another process; close it there first"
-            ) from None
-        except OSError as e:
-            raise ConnectionFailed(f"the qdrant directory {self.path} cannot be used: {e.strerror or e}") from e
+        self._lock = hold_directory(self.path, store="qdrant")
         self._clear_leftovers()
 
     def collection(self, name: str) -> Path:

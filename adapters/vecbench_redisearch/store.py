@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vecbench.capabilities import Capabilities, StoreInfo, Tolerance, deployment_of
 from vecbench.collection import Collection
@@ -28,7 +28,7 @@ from vecbench.errors import (
 from vecbench.filters import OPERATORS
 from vecbench.services.local import Service, start
 from vecbench.spec import CollectionSpec, hashed_name
-from vecbench.store import VectorStore, import_client
+from vecbench.store import VectorStore, hold_directory, import_client
 from vecbench.types import Metric
 from vecbench_redisearch.collection import RedisearchCollection
 from vecbench_redisearch.engine import RedisearchEngine, module_version, said
@@ -38,7 +38,6 @@ from vecbench_redisearch.parameters import index_parameters
 
 __all__ = ["RedisearchStore"]
 
-_LOCK = "vecbench-redisearch.lock"
 _SERVER_OPTIONS = {"username", "password", "timeout", "connect_timeout", "ca_certs"}
 _CAPABILITIES = Capabilities(
     metrics=frozenset(Metric),
@@ -100,7 +99,7 @@ class RedisearchStore(VectorStore):
     def _start(cls, path: str | Path | None, *, timeout: float = 60.0) -> Self:
         import_client("redis", store="redisearch", extra="redisearch")
         home = None if path is None else Path(path).absolute()
-        lock = None if home is None else _hold(home)
+        lock = None if home is None else hold_directory(home, store="redisearch")
         service: Service | None = None
         try:
             service = start(RedisearchEngine(durable=home is not None), home)
@@ -255,23 +254,6 @@ class RedisearchStore(VectorStore):
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, self._info.target, self._secret)
-
-
-def _hold(home: Path) -> FileLock:
-    """One process at a time starts a Redis on a directory."""
-    if home.exists() and not home.is_dir():
-        raise ConfigError(f"redisearch keeps its data in a directory, and {home} is a file")
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / _LOCK, is_singleton=False)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConnectionFailed(
-            f"the redisearch directory {home} is open already, here or in another process; close it there first"
-        ) from None
-    except OSError as e:
-        raise ConnectionFailed(f"the redisearch directory {home} cannot be used: {e.strerror or e}") from e
-    return lock
 
 
 def _address(url: str) -> tuple[str, int, bool, str | None, str | None]:

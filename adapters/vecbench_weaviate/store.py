@@ -10,22 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from filelock import FileLock, Timeout
-
 from vecbench.capabilities import Capabilities, Deployment, StoreInfo, Tolerance, deployment_of
 from vecbench.collection import Collection
 from vecbench.errors import (
     CollectionMismatch,
     CollectionNotFound,
     ConfigError,
-    ConnectionFailed,
     StoreError,
     UnsupportedIndex,
 )
 from vecbench.filters import OPERATORS
 from vecbench.services.local import Service, start
 from vecbench.spec import CollectionSpec, hashed_name
-from vecbench.store import VectorStore, import_client
+from vecbench.store import VectorStore, hold_directory, import_client
 from vecbench.types import Metric
 from vecbench_weaviate.collection import PROPERTIES, WeaviateCollection
 from vecbench_weaviate.connection import Address, connect
@@ -212,15 +209,5 @@ def _serve(path: str | Path | None, owned: ExitStack) -> Service:
     if path is None:
         return start(WeaviateEngine())
     home = Path(path).absolute()
-    if home.exists() and not home.is_dir():
-        raise ConfigError(f"weaviate keeps its data in a directory, and {home} is a file")
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        owned.enter_context(FileLock(home / "vecbench-weaviate.lock", timeout=0, is_singleton=False))
-    except Timeout:
-        raise ConnectionFailed(
-            f"the weaviate directory {home} is open already, here or in another process; close it there first"
-        ) from None
-    except OSError as e:
-        raise ConnectionFailed(f"the weaviate directory {home} cannot be used: {e.strerror or e}") from e
+    owned.callback(hold_directory(home, store="weaviate").release)
     return start(WeaviateEngine(), home)

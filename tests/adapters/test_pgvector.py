@@ -666,12 +666,16 @@ class TestOurOwn:
             filled(store, Flat(), 3)
             assert store.info.pids
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
-    def test_a_folder_that_the_account_cannot_enter_is_named(self, tmp_path: Path) -> None:
+    def test_a_folder_that_only_its_owner_can_enter(self, tmp_path: Path) -> None:
+        """For root PostgreSQL runs under another account, and the error says so; for anybody else it is his own."""
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)
-        with pytest.raises(ConnectionFailed, match="must be able to enter"):
-            PgvectorStore.open(path=closed / "data")
+        if os.geteuid() == 0:
+            with pytest.raises(ConnectionFailed, match="must be able to enter"):
+                PgvectorStore.open(path=closed / "data")
+        else:
+            with PgvectorStore.open(path=closed / "data") as store:
+                assert store.info.pids
 
     def test_the_package_that_carries_postgresql_may_be_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = importlib.util.find_spec
