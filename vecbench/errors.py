@@ -30,9 +30,12 @@ VecbenchError
 ├── DatasetError
 │   ├── ChecksumMismatch
 │   └── GroundTruthMissing
-└── BenchmarkError
-    ├── RunVoid
-    └── IncomparableResults
+├── BenchmarkError
+│   ├── RunVoid
+│   └── IncomparableResults
+└── RagError
+    ├── DocumentError               a document cannot be read, or two have one name
+    └── ModelError                  a language model or reranker failed, timed out or answered nonsense
 
 A message says what was wrong, where (row, field, store) and what to do. A vendor's exception never escapes a store:
 it is the `__cause__` of ours. Secrets in URLs are masked by `redact` before they enter a message.
@@ -56,6 +59,7 @@ __all__ = [
     "CopyMismatch",
     "DatasetError",
     "DimensionMismatch",
+    "DocumentError",
     "EmbedderError",
     "EmbedderMismatch",
     "GroundTruthMissing",
@@ -64,7 +68,9 @@ __all__ = [
     "InvalidMetadata",
     "InvalidVector",
     "MissingDependency",
+    "ModelError",
     "PartialWriteError",
+    "RagError",
     "RunVoid",
     "StoreClosed",
     "StoreError",
@@ -237,6 +243,18 @@ class RunVoid(BenchmarkError):
 
 class IncomparableResults(BenchmarkError):
     """Two results differ in something that forbids comparing them; the field is named."""
+
+
+class RagError(VecbenchError):
+    """Documents could not become answers."""
+
+
+class DocumentError(RagError):
+    """A document cannot be read, or two have one name; the source is named."""
+
+
+class ModelError(RagError):
+    """A language model or a reranker failed, did not answer in time, or answered nonsense."""
 
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")

@@ -123,3 +123,16 @@ def test_fixed_model_names_the_wrong_directory(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("VECBENCH_MODEL_DIR", str(tmp_path))
     with pytest.raises(WeightsNotFound, match=r"VECBENCH_MODEL_DIR is set, but .*model.safetensors cannot be read"):
         fixed_model()
+
+
+def test_token_spans_are_of_the_whole_text(minilm: MiniLM) -> None:
+    text = "Déjà vu, unbelievably! " * 300
+    spans = minilm.token_spans(text)
+    assert len(spans) % 300 == 0  # nothing is cut at 256
+    assert spans[0] == (0, 4)
+    assert [text[start:end] for start, end in spans[-2:]][-1] == "!"
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert minilm.token_spans("") == []
+    minilm.embed_documents([text])  # which is still cut, and warns of nothing
+    short = minilm.embed_documents(["Déjà vu, unbelievably! " * 60])
+    assert np.array_equal(short, minilm.embed_documents(["Déjà vu, unbelievably! " * 90]))

@@ -79,6 +79,8 @@ class MiniLM:
     def __init__(self, files: ModelFiles, *, threads: int | None = None) -> None:
         self.source = files.source
         self._tokenizer = _load_tokenizer(files.tokenizer)
+        self._untruncated = _load_tokenizer(files.tokenizer)
+        self._untruncated.no_truncation()
         self._unknown = self._tokenizer.token_to_id("[UNK]")
         self._session = BertSession(_CONFIG, _OUTPUT, read_weights(files.weights, _CONFIG, _OUTPUT), threads=threads)
         self._check_itself()
@@ -103,6 +105,15 @@ class MiniLM:
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """The same as `embed_documents`: the model treats questions and documents alike."""
         return self.embed_documents(texts)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token stands in `text`, as (start, end) in characters: all of them, also beyond `max_tokens`.
+
+        The two special tokens that frame a text are not counted: a text of up to `max_tokens - 2` is embedded whole.
+        """
+        (row,) = checked_texts([text])
+        spans: list[tuple[int, int]] = self._untruncated.encode(row, add_special_tokens=False).offsets
+        return spans
 
     def _tokenise(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
         rows: list[npt.NDArray[np.int32]] = []

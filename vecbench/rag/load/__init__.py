@@ -1,0 +1,1 @@
+"""Files and folders as documents: text, Markdown, HTML, PDF, DOCX, CSV, JSONL."""

@@ -1,0 +1,1 @@
+"""Questions to passages: by vector, by words (BM25), by both."""
