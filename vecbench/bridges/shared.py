@@ -1,0 +1,142 @@
+"""What the bridges have in common: metadata in and out, writes that can be read at once, and hidden keys."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vecbench.collection import Collection
+from vecbench.embed.spec import Embedder, EmbedderSpec
+from vecbench.errors import ConfigError, InvalidMetadata, UnsupportedOperation
+from vecbench.filters import And, Contains, Eq, Exists, Filter, In, Not, Or
+from vecbench.types import Hit, MetadataValue, Metric, Vectors
+
+__all__ = [
+    "HIDDEN",
+    "agreed",
+    "all_of",
+    "any_of",
+    "flat",
+    "holds",
+    "marginal",
+    "new_ids",
+    "require_embedder",
+    "similarity",
+    "visible",
+]
+
+HIDDEN = "_vecbench_"
+"""Keys that begin so are a bridge's own: kept in the record's metadata, shown by no bridge."""
+
+
+def flat(metadata: Mapping[str, Any] | None, where: str) -> dict[str, MetadataValue]:
+    """Metadata of another framework as ours: None is left out, as absent means missing here.
+
+    Raises InvalidMetadata, naming `where` and the key, for what is no str, int, float, bool or list of str.
+    """
+    out: dict[str, MetadataValue] = {}
+    for key, value in (metadata or {}).items():
+        if value is None:
+            continue
+        if key.startswith(HIDDEN):
+            raise InvalidMetadata(f"{where}: the metadata key {key!r} cannot be used; take another")
+        plain = value.item() if isinstance(value, np.generic) else value
+        if type(plain) not in {str, int, float, bool} and not (
+            type(plain) is list and all(type(item) is str for item in plain)
+        ):
+            raise InvalidMetadata(
+                f"{where}: metadata {key!r} is {type(value).__name__}; a store keeps str, int, float, bool and lists "
+                "of str: convert it, or leave it out"
+            )
+        out[key] = plain
+    return out
+
+
+def visible(metadata: Mapping[str, MetadataValue] | None) -> dict[str, Any]:
+    """Metadata without the bridges' own keys."""
+    return {key: value for key, value in (metadata or {}).items() if not key.startswith(HIDDEN)}
+
+
+def new_ids(given: Sequence[str | None] | None, n: int) -> list[str]:
+    """The ids given, and random ones where there is none."""
+    ids = [None] * n if given is None else list(given)
+    if len(ids) != n:
+        raise ConfigError(f"{len(ids)} ids for {n} texts; give one for each, or none")
+    return [id_ or str(uuid.uuid4()) for id_ in ids]
+
+
+def require_embedder(collection: Collection, embedder: Embedder | EmbedderSpec | None) -> None:
+    """Raise `EmbedderMismatch` unless the vectors to come are made by what made the collection's."""
+    spec = embedder if isinstance(embedder, EmbedderSpec | None) else embedder.spec
+    if collection.spec.embedder is not None or spec is not None:
+        collection.check_embedder(spec)
+
+
+def similarity(distance: float, metric: Metric) -> float:
+    """Larger is nearer: cosine 1 − d, Euclidean 1 / (1 + d), dot −d."""
+    if metric is Metric.EUCLIDEAN:
+        return 1.0 / (1.0 + distance)
+    return 1.0 - distance if metric is Metric.COSINE else -distance
+
+
+def marginal(query: Vectors, hits: Sequence[Hit], k: int, *, relevance: float, metric: Metric) -> list[Hit]:
+    """k of the hits by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998); hits need their vectors.
+
+    relevance: 1 asks for the nearest only, 0 for the most different. Similarities are those of the metric.
+    """
+    from vecbench.distance import exact_distances
+
+    if not 0 <= relevance <= 1:
+        raise ConfigError(f"maximal marginal relevance weighs relevance between 0 and 1, got {relevance}")
+    if not hits:
+        return []
+    vectors = np.stack([hit.vector for hit in hits if hit.vector is not None])
+    near = np.array([similarity(float(d), metric) for d in exact_distances(query[None], vectors, metric)[0]])
+    among = np.vectorize(lambda d: similarity(d, metric))(exact_distances(vectors, vectors, metric))
+    chosen: list[int] = [int(near.argmax())]
+    while len(chosen) < min(k, len(hits)):
+        gain = relevance * near - (1 - relevance) * among[:, chosen].max(axis=1)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+    return [hits[i] for i in chosen]
+
+
+def all_of(parts: Sequence[Filter]) -> Filter:
+    """Every part; a single one as it is."""
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def any_of(parts: Sequence[Filter]) -> Filter:
+    """Some part; a single one as it is."""
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
+def agreed(parts: Sequence[Filter | None]) -> Filter | None:
+    """The conjunction of those parts that are filters; None of none."""
+    given = [part for part in parts if part is not None]
+    return all_of(given) if given else None
+
+
+def holds(field: str, value: Any) -> Filter:
+    """The field is `value`, or is a list with it: what frameworks without a list operator mean by equality."""
+    if isinstance(value, str):
+        return Or((Eq(field, value), Contains(field, value)))
+    return Eq(field, value)
+
+
+def nothing(field: str) -> Filter:
+    """A filter that no record passes."""
+    return In(field, ())
+
+
+def missing(field: str) -> Filter:
+    """The record lacks the field."""
+    return Not(Exists(field))
+
+
+def refuse(what: str) -> UnsupportedOperation:
+    """The error for what a framework offers and a store cannot do."""
+    return UnsupportedOperation(f"{what} is not supported by a vecbench collection; nothing was done")
