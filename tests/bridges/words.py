@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class WordEmbedder:
         return np.asarray(total / np.linalg.norm(total), np.float32)
 
 
-FACTS = [
+FACTS: list[tuple[str, str, dict[str, Any]]] = [
     ("cat", "The cat sleeps on the warm roof.", {"kind": "animal", "year": 2019, "tags": ["pet", "fur"]}),
     ("dog", "The dog guards the old house.", {"kind": "animal", "year": 2021, "tags": ["pet"]}),
     ("oak", "An oak lives for a thousand years.", {"kind": "plant", "year": 2021}),
