@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from haystack import Document
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
 from vecbench import CollectionSpec, connect
@@ -48,7 +49,7 @@ def _llama_embed(c: Collection, e: Waiting) -> Awaitable[object]:
 
 def _haystack_write(c: Collection, e: Waiting) -> Awaitable[object]:
     store = haystack.VecbenchDocumentStore.of(c, e)
-    return store.write_documents_async([haystack.Document(content="a text")])
+    return store.write_documents_async([Document(content="a text")])
 
 
 @pytest.mark.parametrize("verb", [_langchain_add, _langchain_search, _langchain_mmr, _llama_embed, _haystack_write])
