@@ -13,7 +13,7 @@ from vecbench.bench import worker as worker_module
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER, UNKNOWN
 from vecbench.bench.usage import disk_bytes
-from vecbench.bench.worker import BUCKETS, Worker, decode, serve, timed_pass
+from vecbench.bench.worker import BUCKETS, decode, serve, timed_pass
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
 from vecbench.dataset import Dataset
@@ -158,8 +158,8 @@ def request_(tiny: Dataset, tmp_path: Path) -> dict[str, Any]:
         "index": index_to_dict(HNSW()),
         "settings": [{"name": "ef=16", "params": {**exact, "ef_search": 16, "exact": False}},
                      {"name": "exact", "params": exact}],
-        "base": str(tmp_path / "base.npy"),
-        "queries": str(tmp_path / "queries.npy"),
+        "base": {"npy": str(tmp_path / "base.npy")},
+        "queries": {"npy": str(tmp_path / "queries.npy")},
         "folder": str(tmp_path),
     }  # fmt: skip
 
@@ -254,18 +254,6 @@ def test_a_server_is_left_as_it_was_found(request_: dict[str, Any], monkeypatch:
     _use(monkeypatch, lambda: store)
     assert _serve(request_, "round 0\nfinish\n")[-1]["event"] == "finished"
     assert store._list() == ["vecbench"]
-
-
-def test_rows_are_inserted_in_an_order_of_the_seed(request_: dict[str, Any], tiny: Dataset) -> None:
-    def order(seed: int) -> list[str]:
-        batches = Worker({**request_, "seed": seed}, lambda _event: None)._batches()
-        for batch in batches:
-            rows = [int(i) for i in batch.ids]
-            assert np.array_equal(np.asarray(batch.vectors), tiny.base[rows])
-        return [i for batch in batches for i in batch.ids]
-
-    assert order(1) == order(1) != order(2)
-    assert sorted(map(int, order(1))) == list(range(250))
 
 
 def test_a_sparse_file_counts_with_what_it_holds(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vecbench.bench.figures import setting_result, with_queries
 from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
+from vecbench.bench.rows import save_rows
 from vecbench.dataset import Dataset
 from vecbench.errors import BenchmarkError, redact
 from vecbench.geometry import measure
@@ -60,8 +61,8 @@ def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | None 
 class _Bench:
     def __init__(self, plan: Plan, data: Dataset, report: Report, *, folder: Path, tell: OnEvent) -> None:
         self.plan, self.data, self.report, self.folder, self.tell = plan, data, report, folder, tell
-        np.save(folder / "base.npy", data.base)
-        np.save(folder / "queries.npy", data.queries)
+        self.base = save_rows(data.base, folder / "base.npy")
+        self.queries = save_rows(data.queries, folder / "queries.npy")
 
     def run(self) -> None:
         """The truth under every metric, the harness's own cost, then the stores."""
@@ -83,8 +84,8 @@ class _Bench:
             "seed": plan.seed,
             "index": index_to_dict(plan.index),
             "settings": [{"name": s.name, "params": _params(s)} for s in plan.settings(exact=True)],
-            "base": str(self.folder / "base.npy"),
-            "queries": str(self.folder / "queries.npy"),
+            "base": self.base,
+            "queries": self.queries,
         }
         return Child.start(
             store, metric, folder=folder, request=request, on_event=self.tell, timeout_seconds=plan.timeout_seconds

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -26,7 +26,9 @@ import numpy.typing as npt
 
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER, UNKNOWN, distance_error
+from vecbench.bench.rows import HELD_BYTES, batches, drop_pages, open_rows
 from vecbench.bench.usage import disk_bytes, peak_bytes, resident_bytes
+from vecbench.capabilities import StoreInfo
 from vecbench.collection import Collection
 from vecbench.errors import ConfigError, RunVoid, UnsupportedOperation, VecbenchError, redact
 from vecbench.index import SearchParams, index_from_dict
@@ -39,7 +41,6 @@ from vecbench.types import Metric, Records, SearchResult, Vectors
 __all__ = ["BUCKETS", "Worker", "decode", "main", "serve", "timed_pass"]
 
 BUCKETS = 100
-_BATCH = 1000
 _WARMUP_QUERIES = 50
 _Ints = npt.NDArray[np.int64]
 
@@ -106,8 +107,8 @@ class Worker:
         self._seed: int = request["seed"]
         self._index = index_from_dict(request["index"])
         self._settings = [(s["name"], SearchParams(**s["params"])) for s in request["settings"]]
-        self._base: Vectors = np.load(request["base"], mmap_mode="r", allow_pickle=False)
-        self._queries: Vectors = np.load(request["queries"], allow_pickle=False)
+        self._base: Vectors = open_rows(request["base"])
+        self._queries: Vectors = np.array(open_rows(request["queries"]))
         self._rows = [np.ascontiguousarray(q)[None, :] for q in self._queries]
         self._null = self._ref.name == "null"
         self._usable: list[str] = []
@@ -119,22 +120,25 @@ class Worker:
         """Connect, create, ingest, optimize, flush, and check that all of it is there."""
         self._data = Path(tempfile.mkdtemp(prefix="store-", dir=self._folder))  # goes with the parent's folder
         self._data.chmod(0o711)  # an engine that runs under another account must get to its own folder
-        # Made and held until memory is read for the second time, so that they stand on both sides of the difference.
-        batches = self._batches()
+        # Where the rows fit, they are made at once and held until memory is read for the second time, so that they
+        # stand on both sides of the difference; of a larger base a window is in memory at a time.
+        windows: Iterable[list[Records]] = batches(self._base, self._seed, BUCKETS)
+        if self._base.nbytes <= HELD_BYTES:
+            windows = list(windows)
         self._target = open_target(self._ref, self._data / "data")
         store, info = self._target.store, self._target.info
         self._store = store
         if not info.benchmarkable:
             raise RunVoid(f"{self._ref.label} is not measured: {info.why_not}")
         self._usable = self._usable_settings(store)
-        memory_before = resident_bytes(info)
+        memory_before = self._resident(info)
         # A name of its own: on a server nothing that is the user's is touched.
         name = f"vecbench-{uuid.uuid4().hex[:12]}"
         spec = CollectionSpec(name, self._base.shape[1], self._metric, self._index, fields={"bucket": "int"})
         start = time.perf_counter_ns()
         self._collection = collection = store.create_collection(spec)
         created = time.perf_counter_ns()
-        ingest_ns = self._ingest(collection, batches)
+        ingest_ns = self._ingest(collection, windows)
         self._emit({"event": "phase", "phase": "index", "done": 0, "total": 1})
         before = time.perf_counter_ns()
         collection.optimize()
@@ -142,11 +146,11 @@ class Worker:
         optimized = time.perf_counter_ns()
         collection.search(self._rows[0], self._k)
         first_query_ns = time.perf_counter_ns() - optimized
-        memory_after = resident_bytes(info)
+        memory_after = self._resident(info)
         effective = {} if self._null else dict(collection.describe())
         if not self._null:
             self._notes = check_loaded(collection, self._base, self._rows[0], self._k, BUCKETS)
-        del batches
+        del windows
         return {
             "versions": {
                 "label": info.label,
@@ -203,23 +207,21 @@ class Worker:
             self._measured().reconfigure(**changes)
             timed_pass(self._measured().search, self._rows[:_WARMUP_QUERIES], self._k, params)
 
-    def _batches(self) -> list[Records]:
-        """All rows in an order of the seed; a row's number is its id, and its metadata a bucket to filter by."""
-        order = np.random.default_rng(self._seed).permutation(len(self._base))
-        batches = []
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            ids, metadata = [str(i) for i in part.tolist()], [{"bucket": i % BUCKETS} for i in part.tolist()]
-            batches.append(Records(ids, np.ascontiguousarray(self._base[part], np.float32), metadata))
-        return batches
+    def _resident(self, info: StoreInfo) -> int | None:
+        drop_pages(self._base)
+        return resident_bytes(info)
 
-    def _ingest(self, collection: Collection, batches: list[Records]) -> int:
-        spent = 0
-        for i, batch in enumerate(batches):
-            self._emit({"event": "phase", "phase": "ingest", "done": i, "total": len(batches)})
-            start = time.perf_counter_ns()
-            collection.upsert(batch)
-            spent += time.perf_counter_ns() - start
+    def _ingest(self, collection: Collection, windows: Iterable[list[Records]]) -> int:
+        """Nanoseconds inside the store's calls; what is prepared between two windows is outside the clock."""
+        spent = sent = 0
+        for window in windows:
+            for batch in window:
+                self._emit({"event": "phase", "phase": "ingest", "done": sent, "total": len(self._base)})
+                start = time.perf_counter_ns()
+                collection.upsert(batch)
+                spent += time.perf_counter_ns() - start
+                sent += len(batch)
+            drop_pages(self._base)
         start = time.perf_counter_ns()
         collection.flush()
         return spent + time.perf_counter_ns() - start
