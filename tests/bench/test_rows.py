@@ -76,7 +76,7 @@ def held():
     return sum(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(('RssAnon', 'RssFile'))) * 1024
 
 rows.HELD_BYTES = 0
-base = np.memmap(sys.argv[1], np.float32, 'r', shape=(160_000, 128))
+base = np.memmap(sys.argv[1], np.float32, 'r', shape=(400_000, 128))
 next(rows.batches(base[:20_000], 1, 100))
 rows.drop_pages(base)
 before = most = held()
@@ -89,10 +89,10 @@ print(most - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_at_some_windows_of_a_large_file(tmp_path: Path) -> None:
-    base = np.memmap(tmp_path / "base.f32", np.float32, "w+", shape=(160_000, 128))  # 82 MB
+    base = np.memmap(tmp_path / "base.f32", np.float32, "w+", shape=(400_000, 128))  # 205 MB
     base.flush()
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, str(tmp_path / "base.f32")], capture_output=True, text=True, check=True
     )
     window = 16_384 * 128 * 4
-    assert int(done.stdout) < 5 * window  # its rows twice, their ids, and the pages that they were read from
+    assert int(done.stdout) < 8 * window  # two windows, their ids, and the pages that were read, but not 25 windows

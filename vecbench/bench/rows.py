@@ -54,6 +54,7 @@ def batches(base: Vectors, seed: int, buckets: int) -> Iterator[list[Records]]:
                 vectors = block[np.searchsorted(sorted_rows, part)]
             numbers = part.tolist()
             made.append(Records([str(i) for i in numbers], vectors, [{"bucket": i % buckets} for i in numbers]))
+        block = None  # not held while the window is sent
         yield made
 
 
