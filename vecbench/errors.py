@@ -33,6 +33,7 @@ VecbenchError
 ├── BenchmarkError
 │   ├── RunVoid
 │   └── IncomparableResults
+├── ClusterError                    a Ray cluster cannot be reached, lost work, or would give other results
 └── RagError
     ├── DocumentError               a document cannot be read, or two have one name
     └── ModelError                  a language model or reranker failed, timed out or answered nonsense
@@ -51,6 +52,7 @@ __all__ = [
     "AdapterNotFound",
     "BenchmarkError",
     "ChecksumMismatch",
+    "ClusterError",
     "CollectionExists",
     "CollectionMismatch",
     "CollectionNotFound",
@@ -243,6 +245,10 @@ class RunVoid(BenchmarkError):
 
 class IncomparableResults(BenchmarkError):
     """Two results differ in something that forbids comparing them; the field is named."""
+
+
+class ClusterError(VecbenchError):
+    """A Ray cluster cannot be reached, lost work, or runs other software, so that its results could differ."""
 
 
 class RagError(VecbenchError):
