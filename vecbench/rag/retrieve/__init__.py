@@ -1,1 +1,55 @@
-"""Questions to passages: by vector, by words (BM25), by both."""
+"""Questions to passages: by vector, by words (BM25), by both.
+
+    vector = VectorRetriever(collection, embedder)
+    hybrid = HybridRetriever([vector, LexicalRetriever(collection)])
+    passages = merge_neighbours(hybrid.retrieve("How long is the notice period?", k=5), collection)
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vecbench.rag.retrieve.fusion import HybridRetriever, fuse
+    from vecbench.rag.retrieve.lexical import LexicalIndex, LexicalIndexDamagedWarning, LexicalRetriever
+    from vecbench.rag.retrieve.mmr import MMR
+    from vecbench.rag.retrieve.native import NativeLexicalRetriever
+    from vecbench.rag.retrieve.neighbours import merge_neighbours
+    from vecbench.rag.retrieve.vector import VectorRetriever
+
+__all__ = [
+    "MMR",
+    "HybridRetriever",
+    "LexicalIndex",
+    "LexicalIndexDamagedWarning",
+    "LexicalRetriever",
+    "NativeLexicalRetriever",
+    "VectorRetriever",
+    "fuse",
+    "merge_neighbours",
+]
+
+_HOME = {
+    "MMR": "mmr",
+    "HybridRetriever": "fusion",
+    "LexicalIndex": "lexical",
+    "LexicalIndexDamagedWarning": "lexical",
+    "LexicalRetriever": "lexical",
+    "NativeLexicalRetriever": "native",
+    "VectorRetriever": "vector",
+    "fuse": "fusion",
+    "merge_neighbours": "neighbours",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
