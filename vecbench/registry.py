@@ -1,9 +1,10 @@
-"""Stores and data sets by name, found through entry points: ours register as anybody's do."""
+"""Stores and data sets by name, found through entry points: ours register as anybody's do; and data sets by path."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -98,19 +99,35 @@ def connect(
 
 
 def dataset_names() -> list[str]:
-    """The names of all registered data sets, sorted."""
-    return sorted(_points(_DATASETS))
+    """The names of all data sets, sorted: those that packages register, and those that the user added."""
+    from vecbench.sources import user_names
+
+    return sorted({*_points(_DATASETS), *user_names()})
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """The data set registered under `name`, not loaded yet; `DatasetError` where there is none."""
+    """The data set called `name`, or in the file or folder that `name` is the path of; not loaded yet.
+
+    A name that a package registers comes first, then one that the user added, then a path: with a separator in it, or
+    of something that exists. A file in a format that cannot be mapped is converted at once. DatasetError where nothing
+    is found or it cannot be read.
+    """
     from vecbench.dataset import DatasetSource
+    from vecbench.sources import path_source, user_names, user_source
 
     points = _points(_DATASETS)
     if name not in points:
-        close = difflib.get_close_matches(name, points, 1)
+        if name in (added := user_names()):
+            return user_source(name)
+        if "://" in name:
+            raise DatasetError(f"{redact(name)!r} is an address; a data set has a name or the path of a file")
+        path = Path(name)
+        if name and ("/" in name or os.sep in name or path.exists()):
+            return path_source(path)
+        close = difflib.get_close_matches(name, [*points, *added], 1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise DatasetError(f"no data set is called {name!r}{hint} Known: {', '.join(sorted(points))}")
+        known = ", ".join(sorted({*points, *added}))
+        raise DatasetError(f"no data set is called {name!r}, and no file{hint} Known: {known}")
     try:
         found = points[name].load()
     except (ImportError, AttributeError) as e:

@@ -1,0 +1,211 @@
+"""`vecbench datasets`, `datasets add` and `datasets check`, on data sets of the user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from vecbench.cli import main
+from vecbench.cli.datasets import group
+from vecbench.dataset import Dataset
+from vecbench.embed.minilm import MINILM_MODEL
+from vecbench.embed.weights import find_model
+from vecbench.rag import load as loading
+from vecbench.rag.types import Document
+from vecbench.registry import dataset_names, dataset_source
+from vecbench.types import Metric
+
+ROWS = np.arange(1, 401, dtype=np.float32).reshape(100, 4)
+CARD = """
+name = "remote"
+title = "Remote"
+description = ""
+source = "nowhere"
+licence = "none"
+dim = 4
+n_base = 100
+n_queries = 1
+synthetic = false
+[[files]]
+name = "v.npy"
+urls = ["https://example.org/v.npy"]
+bytes = 5000000
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    weights = find_model(MINILM_MODEL).weights.parent  # found where it is before the cache moves
+    monkeypatch.setenv("VECBENCH_MODEL_DIR", str(weights))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "base.npy", ROWS)
+    np.save(tmp_path / "asked.npy", ROWS[::10] + 0.5)
+    return tmp_path
+
+
+def datasets(*args: str) -> Result:
+    """The group below the command's own root, which makes exit codes of errors."""
+    root = typer.Typer(cls=main.app.info.cls, pretty_exceptions_enable=False)
+    root.add_typer(group, name="datasets")
+    root.command("other")(lambda: None)  # a root of one command would have no group
+    return CliRunner().invoke(root, ["datasets", *args])
+
+
+def test_what_was_added_is_listed_measured_and_searched(home: Path) -> None:
+    done = datasets("add", "base.npy", "--name", "mine", "--queries", "asked.npy", "--metric", "cosine")
+    assert done.exit_code == 0, done.output
+    assert "added: mine: 100 × 4, card" in done.stderr
+    source = dataset_source("mine")
+    assert source.card.metric is Metric.COSINE
+    assert source.card.sha256 == Dataset.from_arrays("x", ROWS, ROWS[::10] + 0.5).sha256
+    assert "mine" in datasets().stdout
+    listed = {card["name"]: card for card in json.loads(datasets("--json").stdout)}
+    assert sorted(listed) == dataset_names()
+    assert listed["mine"]["fetch"] is None
+    shown = json.loads(datasets("mine", "--json").stdout)
+    assert shown["geometry"]["n_base"] == 100
+    assert source.card.sha256 in datasets("mine").stdout
+    assert json.loads(datasets("./base.npy", "--json").stdout)["n_queries"] == 10  # held out
+
+
+def test_help_names_the_commands(home: Path) -> None:
+    done = datasets("--help")
+    assert done.exit_code == 0
+    assert "add" in done.stdout
+    assert "check" in done.stdout
+    assert not any(line.strip(" │").startswith("show ") for line in done.stdout.splitlines())
+    assert "--queries" in datasets("add", "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("add", "base.npy", "--name", "glosses-10k"), "called 'glosses-10k' already"),
+        (("add", "base.npy", "--name", "check"), "or a command is"),
+        (("add", "base.npy", "--name", "No Name"), "lower-case words"),
+        (("add", "folder", "--name", "../../x"), "lower-case words"),
+        (("add", "base.npy", "--metric", "hamming"), "--metric 'hamming' is not known"),
+        (("add", "nothing.npy"), "does not exist"),
+        (("add", "base.npy", "--queries", "nothing.npy"), "cannot be read"),
+        (("add", "card.toml", "--metric", "dot"), "is a card"),
+        (("check", "nothing"), "no data set is called 'nothing'"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_registered(args: tuple[str, ...], complaint: str, home: Path) -> None:
+    (home / "card.toml").write_text(CARD)
+    (home / "folder").mkdir()
+    done = datasets(*args)
+    assert done.exit_code == 2, done.output
+    assert complaint in done.stderr
+    assert not (home / "data").exists()
+
+
+def test_a_card_to_fetch_is_listed_with_its_size_and_a_broken_one_is_left_out(home: Path) -> None:
+    (home / "card.toml").write_text(CARD)
+    assert datasets("add", "card.toml", "--name", "far").exit_code == 0
+    assert "unpinned" in datasets().stdout
+    cards = json.loads(datasets("--json").stdout)
+    assert cards[0]["name"] == "glosses-10k"  # what is to be fetched comes after what is here
+    assert next(card for card in cards if card["name"] == "far")["fetch"] == "5 MB, unpinned"
+    (home / "data" / "vecbench" / "datasets" / "far" / "card.toml").write_text("= broken")
+    done = datasets("--json")
+    assert done.exit_code == 0
+    assert "left out: card" in done.stderr
+    assert "glosses-10k" in done.stdout
+
+
+def test_a_card_to_fetch_says_without_network_what_to_put_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECBENCH_OFFLINE", "1")
+    (home / "card.toml").write_text(CARD)
+    done = datasets("check", "./card.toml")
+    assert done.exit_code == 1
+    assert "FAIL" in done.stdout
+    assert f"at {home / 'cache' / 'vecbench' / 'datasets' / 'remote' / 'v.npy'}" in done.stdout
+
+
+def found(*args: str) -> dict[str, tuple[str, str]]:
+    done = datasets("check", *args, "--json")
+    return {row["what"]: (row["state"], row["detail"]) for row in json.loads(done.stdout)}
+
+
+def test_a_check_finds_what_is_odd(home: Path) -> None:
+    rows = ROWS.copy()
+    rows[7] = rows[3]
+    rows[9] = 0
+    np.save(home / "base.npy", rows)
+    np.save(home / "query.npy", np.stack([rows[5], rows[5], ROWS[0] + 0.25]))
+    near = np.argsort(((np.load(home / "query.npy")[:, None] - rows[None]) ** 2).sum(-1), axis=1, kind="stable")
+    np.save(home / "groundtruth.npy", near[:, :20])
+    report = found("base.npy")
+    assert report["vectors"][1].startswith("100 + 3 of 4")
+    assert report["duplicates"] == ("note", "1.00% of the base repeat an earlier row")
+    assert report["held out"][1].startswith("2 of 3 queries equal a base row")
+    assert report["zero vectors"] == ("note", "1, first base row 9: they have no cosine distance")
+    assert report["sha256"][0] == "note"
+    assert report["neighbours"][0] == "ok"
+    assert datasets("check", "base.npy").exit_code == 0
+    np.save(home / "groundtruth.npy", near[:, ::-1][:, :20])  # the farthest
+    assert found("base.npy")["neighbours"][0] == "FAIL"
+    assert datasets("check", "base.npy").exit_code == 1
+    np.save(home / "groundtruth.npy", near[:2])
+    assert "2 rows of neighbours came for 3 queries" in found("base.npy")["neighbours"][1]
+
+
+def test_a_zero_vector_is_a_failure_where_cosine_is_meant(home: Path) -> None:
+    rows = ROWS.copy()
+    rows[9] = 0
+    np.save(home / "base.npy", rows)
+    assert datasets("add", "base.npy", "--name", "mine", "--metric", "cosine").exit_code == 0
+    assert found("mine")["zero vectors"][0] == "FAIL"
+
+
+def test_a_file_that_has_changed_since_it_was_added(home: Path) -> None:
+    assert datasets("add", "base.npy", "--name", "mine").exit_code == 0
+    assert found("mine")["sha256"][0] == "ok"
+    np.save(home / "base.npy", ROWS + 1)
+    assert found("mine") == {"reading": ("FAIL", found("mine")["reading"][1])}
+    assert "not the ones" in found("mine")["reading"][1]
+
+
+def test_a_folder_of_documents_becomes_passages_and_held_out_queries(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "My Handbook"
+    folder.mkdir()
+    (folder / "a.txt").write_text("x")
+
+    def load(path: Path) -> Iterator[Document]:
+        assert path.name == folder.name
+        for number in range(30):
+            yield Document(f"Rule {number}: the door of room {number} is to be closed at night.", f"part{number}.txt")
+
+    monkeypatch.setattr(loading, "load", load, raising=False)
+    done = datasets("add", str(folder))
+    assert done.exit_code == 0, done.output
+    assert "cut: 30 documents" in done.stderr
+    assert "held out of the base" in done.stderr
+    report = found("my-handbook")
+    assert report["vectors"] == ("ok", "27 + 3 of 384, float32, all finite")
+    data = dataset_source("my-handbook").load()
+    assert data.documents is not None
+    assert {id_.partition("#")[0] for id_ in [*data.ids, *data.query_ids]} == {f"part{n}.txt" for n in range(30)}
+    (nearest,) = np.argsort(-(data.base @ data.queries[0]))[:1]
+    assert data.documents[int(nearest)].text.startswith("Rule ")
+    assert datasets("add", str(folder)).exit_code == 2
+
+
+def test_a_folder_of_one_passage_is_too_little(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "notes").mkdir()
+    monkeypatch.setattr(loading, "load", lambda _: iter([Document("One.", "a.txt")]), raising=False)
+    done = datasets("add", "notes")
+    assert done.exit_code == 2
+    assert "1 documents with 1 passages" in done.stderr
+    assert not list((home / "data").rglob("corpus*"))

@@ -1,0 +1,48 @@
+"""A folder of documents as a corpus of passages: loaded, cut, and kept as JSON lines beside the card."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from vecbench.cli.output import complain
+from vecbench.errors import DatasetError
+
+__all__ = ["gathered"]
+
+
+def gathered(folder: Path, name: str) -> Path:
+    """Load every document of `folder`, cut it to what the fixed model embeds whole, and write the passages.
+
+    Returns the folder with `corpus.jsonl`, in the user's data directory; an id is the document's source and the
+    passage's first character. Queries are held out when it is read. DatasetError where no text is found.
+    """
+    from vecbench.embed.minilm import fixed_model
+    from vecbench.rag.load import load
+    from vecbench.rag.split import RecursiveSplitter
+    from vecbench.sources import data_home
+
+    splitter = RecursiveSplitter.by_tokens(fixed_model())
+    home = data_home() / name
+    documents = passages = 0
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        part = home / "corpus.jsonl.part"
+        with part.open("w", encoding="utf-8") as out:
+            for document in load(folder):
+                documents += 1
+                for chunk in splitter.split(document.text):
+                    row = {"_id": f"{document.source}#{chunk.start}", "text": chunk.text}
+                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    passages += 1
+            out.flush()
+            os.fsync(out.fileno())
+        if passages < 2:
+            part.unlink()
+            raise DatasetError(f"{folder}: {documents} documents with {passages} passages were found; two are needed")
+        part.replace(home / "corpus.jsonl")
+    except OSError as e:
+        raise DatasetError(f"{home} cannot be written: {e.strerror or e}") from e
+    complain(f"{documents:,} documents of {folder}, {passages:,} passages ({splitter.fingerprint})", head="cut")
+    return home
