@@ -1,0 +1,86 @@
+"""On a Ray cluster of several nodes: the same bits as here, also when a node is killed on the way."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vecbench.work
+from vecbench.embed import MINILM_SPEC, fixed_model
+from vecbench.embed.blocks import BlockEmbedder
+from vecbench.errors import ClusterError, ConfigError
+from vecbench.work import Here, RayCluster, open_workers
+
+from . import jobs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+MODEL = functools.partial(fixed_model, threads=1)
+
+
+def test_results_come_in_order_and_errors_are_ours(cluster: Any) -> None:
+    with open_workers(cluster.url) as workers:
+        assert isinstance(workers, RayCluster)
+        assert workers.where == "a Ray cluster of 2 CPUs"
+        assert list(workers.map(jobs.square, range(20))) == [x * x for x in range(20)]
+        with pytest.raises(ConfigError, match="part 3 is refused"):
+            list(workers.map(jobs.refuse, range(6)))
+        with pytest.raises(ClusterError, match="division by zero"):
+            list(workers.map(jobs.break_down, range(6)))
+
+
+def test_other_software_on_a_node_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = vecbench.work._versions()
+    monkeypatch.setattr(vecbench.work, "_versions", _OtherHere({**mine, "numpy": "0.1"}, mine))
+    with pytest.raises(ClusterError, match=r"would not give the same bits: it has numpy .* \(here 0\.1\)"):
+        open_workers(cluster.url)
+
+
+class _OtherHere:
+    """Says one thing in this process, another on a node."""
+
+    __name__ = "versions"
+
+    def __init__(self, here: dict[str, str], there: dict[str, str]) -> None:
+        self.here, self.there = here, there
+
+    def __call__(self) -> dict[str, str]:
+        return self.here
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial, (dict, self.there)
+
+
+def test_embedding_gives_the_same_bits_though_a_node_is_killed(cluster: Any, tmp_path: Path) -> None:
+    texts = [f"Text number {i} is about {'word ' * (i % 23)}and ends." for i in range(1300)]
+    here = BlockEmbedder(MODEL, MINILM_SPEC, Here()).embed_documents(texts)
+    with open_workers(cluster.url) as workers:
+        results: list[tuple[int, int]] = []
+        waiting = workers.map(jobs.where, ((i, str(tmp_path)) for i in range(6)))
+        reader = threading.Thread(target=lambda: results.extend(waiting))
+        reader.start()
+        for _ in range(3000):  # both nodes are at work
+            if len({p.name.rsplit("-", 1)[1] for p in tmp_path.glob("begun-*")}) == 2:
+                break
+            threading.Event().wait(0.02)
+        cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
+        (tmp_path / "go").touch()
+        reader.join(120)
+        assert [number for number, _ in results] == list(range(6))
+        begun = [p.name.split("-")[1] for p in tmp_path.glob("begun-*")]
+        assert len(begun) > len(set(begun))  # what the dead node had begun was begun again
+        there = BlockEmbedder(MODEL, MINILM_SPEC, workers).embed_documents(texts)
+    assert there.tobytes() == here.tobytes()
+    assert np.isfinite(there).all()
+
+
+def test_no_cluster_is_an_error_with_the_address() -> None:
+    with pytest.raises(ClusterError, match=r"cluster at ray://127.0.0.2:9 cannot be reached"):
+        open_workers("ray://127.0.0.2:9")

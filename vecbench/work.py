@@ -1,0 +1,198 @@
+"""Where heavy work is done: in this process, or on a Ray cluster, with the same results bit for bit.
+
+    with open_workers("ray://head:10001") as workers:
+        for result in workers.map(function, parts):   # in the order of the parts
+            ...
+
+What makes the results the same: work is cut into the same parts wherever it is done, a part's result depends on the
+part alone, and results come in the order of the parts. Needs the extra `ray` for a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import vecbench
+from vecbench.errors import ClusterError, ConfigError, MissingDependency, VecbenchError, redact
+
+__all__ = ["Here", "RayCluster", "Workers", "open_workers"]
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
+_RETRIES = 8  # of a part whose node died; a part that itself fails is not tried again
+_CONNECT_SECONDS = 10
+
+
+class Workers(ABC):
+    """Something that does parts of work; a context manager."""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """In words, for reports."""
+
+    @abstractmethod
+    def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
+        """The results of `function` for every part, in the order of the parts; parts are drawn as they are needed.
+
+        function: one that another process can import. What it raises is raised here.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what was taken."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Here(Workers):
+    """This process: one part after the other."""
+
+    where = "this process"
+
+    def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
+        """See `Workers.map`."""
+        return map(function, parts)
+
+    def close(self) -> None:
+        """Nothing was taken."""
+
+
+class RayCluster(Workers):
+    """A Ray cluster: parts go to any node; one whose node dies is done again elsewhere.
+
+    address: `ray://host:10001` for a cluster elsewhere (the port of Ray's client server), `host:6379` or "auto" from a
+    node of it. Every node needs the same version of vecbench, NumPy and onnxruntime: others are refused, as their
+    results could differ in the last bit. A cluster runs the code that it is sent: connect to your own only.
+    """
+
+    def __init__(self, address: str) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage unless it is told not to
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingDependency("A Ray cluster", module="ray", extra="ray") from error
+        self._ray: Any = ray
+        self._address = address
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            try:
+                _require_listener(address)  # Ray itself waits for half a minute before it gives up
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError, and errors of gRPC
+                raise ClusterError(
+                    f"the Ray cluster at {redact(address)} cannot be reached: {_first_line(error)}"
+                ) from error
+        try:
+            self._cpus = self._check_nodes()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def where(self) -> str:
+        """In words, for reports."""
+        return f"a Ray cluster of {self._cpus} CPUs"
+
+    def _check_nodes(self) -> int:
+        """The CPUs of all nodes, each of which must run the same software as this process."""
+        ray = self._ray
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
+        if not nodes:
+            raise ClusterError("the Ray cluster has no node with a CPU to work on")
+        probe = ray.remote(_versions)
+        mine = _versions()
+        for node in nodes:
+            name = node.get("NodeName") or node["NodeID"]
+            try:
+                pinned = affinity(node["NodeID"], soft=False)
+                asked = probe.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned).remote()
+                theirs = ray.get(asked, timeout=120)
+            except ray.exceptions.RayError as error:
+                raise ClusterError(
+                    f"node {name} cannot run vecbench (is it installed there?): {_first_line(error)}"
+                ) from error
+            if theirs != mine:
+                differ = ", ".join(f"{k} {theirs.get(k)} (here {v})" for k, v in mine.items() if theirs.get(k) != v)
+                raise ClusterError(f"node {name} would not give the same bits: it has {differ}")
+        return sum(int(n["Resources"]["CPU"]) for n in nodes)
+
+    def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
+        """See `Workers.map`; two parts for every CPU are under way at a time."""
+        ray = self._ray
+        remote = ray.remote(function).options(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)
+        waiting: deque[Any] = deque()
+        rest = iter(parts)
+        try:
+            for part in rest:
+                waiting.append(remote.remote(part))
+                if len(waiting) >= 2 * self._cpus:
+                    yield self._result(waiting.popleft())
+            while waiting:
+                yield self._result(waiting.popleft())
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=False)
+
+    def _result(self, reference: Any) -> Any:
+        ray = self._ray
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, VecbenchError):
+                raise cause from error
+            raise ClusterError(f"a part of the work failed: {_first_line(cause or error)}") from error
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"the Ray cluster lost a part of the work: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Disconnect, unless the connection was there before."""
+        if self._mine and self._ray.is_initialized():
+            self._ray.shutdown()
+
+
+def open_workers(on: str | None) -> Workers:
+    """The workers that `--on` names: None for this process, `ray://host:10001` for a cluster."""
+    if on is None:
+        return Here()
+    if not on.startswith("ray://"):
+        raise ConfigError(f"--on takes ray://host:port, the address of a Ray cluster, got {redact(on)!r}")
+    return RayCluster(on)
+
+
+def _require_listener(address: str) -> None:
+    host, colon, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS):
+            pass
+
+
+def _versions() -> dict[str, str]:
+    """What decides the last bit of a result, and whether a function of ours can be found."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"vecbench": vecbench.__version__, "machine": platform.machine()}
+    for package in ("numpy", "onnxruntime", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    text = redact(str(error)).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
