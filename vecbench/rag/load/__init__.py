@@ -1,1 +1,40 @@
-"""Files and folders as documents: text, Markdown, HTML, PDF, DOCX, CSV, JSONL."""
+"""Files and folders as documents: text, Markdown, HTML, PDF, DOCX, CSV, JSONL.
+
+    for document in load("docs/"):
+        print(document.source, len(document.text))
+
+A file that cannot be read is reported, and the rest go on. Documents come one by one: a folder larger than memory
+passes. Needs the extra `rag`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vecbench.rag.load.files import Unreadable, UnreadableWarning, load
+    from vecbench.rag.load.formats import LOADERS, Loader
+    from vecbench.rag.load.places import headings_at, page_at
+
+__all__ = ["LOADERS", "Loader", "Unreadable", "UnreadableWarning", "headings_at", "load", "page_at"]
+
+_HOME = {
+    "LOADERS": "formats",
+    "Loader": "formats",
+    "Unreadable": "files",
+    "UnreadableWarning": "files",
+    "headings_at": "places",
+    "load": "files",
+    "page_at": "places",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
