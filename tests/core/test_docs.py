@@ -11,7 +11,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    p for p in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")] if ".venv" not in p.parts
+    p
+    for p in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("*/*/README.md"),
+        *ROOT.glob("vecbench/*/*/README.md"),
+    ]
+    if ".venv" not in p.parts
 )
 BLOCKS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{i}")

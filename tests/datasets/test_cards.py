@@ -42,6 +42,7 @@ def test_every_card_on_the_shelf_is_whole(path: Path) -> None:
     source = getattr(shelf, path.stem.replace("-", "_"))
     assert isinstance(source, DatasetSource)
     assert source.name == path.stem
+    assert registry.dataset_source(path.stem).card == source.card  # registered under its name
     assert source.card.metric is not None
     assert source.card.sha256 == ""  # the vectors' own hash is not known; the files' are what is held to
     assert source.recipe is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_token_spans_are_of_the_whole_text(minilm: MiniLM) -> None:
     assert spans[0] == (0, 2)  # "Dé": the model splits what it does not know whole
     assert text[slice(*spans[2])] == "vu"
     assert [text[start:end] for start, end in spans[-2:]][-1] == "!"
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
     assert minilm.token_spans("") == []
     minilm.embed_documents([text])  # which is still cut, and warns of nothing
     short = minilm.embed_documents(["Déjà vu, unbelievably! " * 60])

@@ -31,7 +31,7 @@ Start here (no server, no download):
 Look around:
   vecbench stores                  what is installed, and how to install the rest
   vecbench stores qdrant=http://localhost:6333
-  vecbench datasets                what can be searched
+  vecbench datasets                what can be searched; `add` brings your own
   vecbench embed notes.txt --out notes.npy
 
 \b
@@ -79,7 +79,7 @@ app = typer.Typer(
 app.command("run", short_help="Measure stores: recall, latency, build time, memory.")(run.run)
 app.command("stores", short_help="List the stores, or ask whether one answers.")(stores.stores)
 app.add_typer(services.services, name="services", short_help="Start real engines here, look at them, end them.")
-app.command("datasets", short_help="List the data sets, or measure one.")(datasets.datasets)
+app.add_typer(datasets.group, name="datasets", short_help="List the data sets, measure, add or check one.")
 app.command("copy", short_help="Copy a collection from one store to another, and verify it.")(copy.copy)
 app.command("embed", short_help="Turn texts into vectors with the fixed model.")(embed.embed)
 

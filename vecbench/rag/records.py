@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from typing import Any, Literal, TypeAlias
 
 from vecbench import checks
 from vecbench.errors import DocumentError, InvalidMetadata
+from vecbench.rag.load.places import headings_at, page_at
 from vecbench.rag.types import Chunk, Document, Passage
 from vecbench.spec import FieldType
 from vecbench.types import Metadata, MetadataValue
@@ -134,25 +133,6 @@ def _check(document: Document) -> None:
         checks.check_documents([document.text])
     except InvalidMetadata as error:
         raise DocumentError(f"{source}: {str(error).removeprefix('row 0, ').removeprefix('row 0: ')}") from error
-
-
-def headings_at(document: Document, offset: int) -> list[str]:
-    """Titles of the headings that an offset stands under, highest first."""
-    path: list[str] = []
-    lowest = math.inf
-    for i in range(bisect_right(document.headings, offset, key=lambda heading: heading.start) - 1, -1, -1):
-        heading = document.headings[i]
-        if heading.level < lowest:
-            path.insert(0, heading.title)
-            lowest = heading.level
-            if lowest <= 1:
-                break
-    return path
-
-
-def page_at(document: Document, offset: int) -> int | None:
-    """The page that an offset is on, from 1; None where the format has no pages."""
-    return bisect_right(document.pages, offset) or None
 
 
 def number(metadata: Metadata, key: str) -> int:

@@ -1,0 +1,322 @@
+"""The exact nearest rows of many queries among many rows, at close to the rate of the matrix product itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vecbench.candidates import Candidates
+from vecbench.distance import distances_to
+from vecbench.products import Block, Products, Side
+from vecbench.types import Metric, Vectors
+
+__all__ = ["MEMORY_BYTES", "Largest", "Search", "Workers", "nearest", "queries_at_once"]
+
+_Floats: TypeAlias = npt.NDArray[np.float64]
+_Rows: TypeAlias = npt.NDArray[np.int64]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+MEMORY_BYTES = 512 * 2**20
+_TILE = 1024  # queries that one thread multiplies with one block of rows: BLAS packs each block once for all of them
+_BLOCK = 1024
+_CHUNK = 8  # blocks for each thread between two meetings of all threads
+_SAMPLE_SHARE = 64  # one row in so many is read first, so that few of the rest look near enough to be kept
+_SMALL = 1 << 27  # multiplications, below which threads cost more than they bring
+_MORE = 28  # beyond k of what `Largest` gives, so that rounding seldom sends a query back to the processor
+
+
+class Largest(Protocol):
+    """Finds the largest inner products on another device, a GPU say, adding in float32 as IEEE 754 has it.
+
+    block_rows: base rows at a time. most: the largest `count` that it can do.
+    """
+
+    block_rows: int
+    most: int
+
+    def __call__(self, queries: Vectors, rows: Vectors, count: int) -> tuple[Vectors, _Rows]:
+        """For each query the `count` largest products with `rows`, descending, and their rows: both (q, count)."""
+        ...
+
+
+def nearest(
+    queries: Vectors,
+    base: Vectors,
+    k: int,
+    metric: Metric,
+    *,
+    mask: npt.NDArray[np.bool_] | None = None,
+    threads: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    largest: Largest | None = None,
+) -> tuple[_Rows, _Floats]:
+    """The exact k nearest rows of `base` for each query: row numbers (q, k) and float64 distances (q, k), ascending.
+
+    The result is that of `paired_distances` with every row, to the bit, whatever the number of threads; rows of equal
+    distance are ordered by their numbers. mask: bool (n,), the rows that may be found; None for all. k is cut to their
+    number. base may be a memory map: it is read in order, never whole. threads: None for every processor that this
+    process may use. memory_bytes: what may be used beside arguments and result; queries that do not fit are done in
+    turns. largest: finds the candidates on another device. Raises DatasetError for NaN and infinity, and for a zero
+    vector under cosine.
+    """
+    small = len(queries) * base.size <= _SMALL
+    turn = queries_at_once(k, base.shape[1], memory_bytes)
+    found: list[tuple[_Rows, _Floats]] = []
+    with Workers(1 if small else threads, limit=not small) as workers:
+        for start in range(0, max(1, len(queries)), turn):
+            search = Search(queries[start : start + turn], base, k, metric, workers, mask=mask, largest=largest)
+            for _ in search.scan():
+                pass
+            found.append(search.result())
+    rows, distances = zip(*found, strict=True)
+    return np.concatenate(rows), np.concatenate(distances)
+
+
+def queries_at_once(k: int, dim: int, memory_bytes: int) -> int:
+    """How many queries a `Search` can take so that it stays within `memory_bytes`; at least one tile."""
+    each = Candidates.bytes_each(k) + 16 * k + 16 * (dim + 1)  # candidates, result, the query in both precisions
+    return max(_TILE, memory_bytes // 2 // each // _TILE * _TILE)
+
+
+class Workers:
+    """Threads that multiply each on its own: a context manager, inside which BLAS uses one thread for each caller.
+
+    threads: None for every processor that this process may use. limit: False leaves BLAS as it is.
+    """
+
+    def __init__(self, threads: int | None = None, *, limit: bool = True) -> None:
+        self.threads = threads or _processors()
+        self._limit = limit
+        self._stack = ExitStack()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self._limit:
+            try:
+                from threadpoolctl import threadpool_limits
+            except ImportError:
+                self.threads = 1  # BLAS's own threads and ours would be in each other's way
+            else:
+                self._stack.enter_context(threadpool_limits(1, user_api="blas"))
+        if self.threads > 1:
+            self._pool = self._stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="nearest"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+        """`function` of each item, in order."""
+        return list(map(function, items) if self._pool is None else self._pool.map(function, items))
+
+
+class _Tile:
+    """Some of the queries of a search, with the candidates of each; one thread at a time works on it."""
+
+    def __init__(self, start: int, queries: Vectors, wide: _Floats, products: Products) -> None:
+        self.start, self.queries, self.wide, self._products = start, queries, wide, products
+        self.found: Candidates
+        self._side: tuple[float, Side] | None = None
+
+    def side(self, scale: float) -> Side:
+        if self._side is None or self._side[0] != scale:
+            self._side = (scale, self._products.left(self.wide, scale))
+        return self._side[1]
+
+
+class Search:
+    """One reading of a base, a chunk of rows at a time, for queries that are few enough to keep candidates of all.
+
+    Each block of rows is multiplied with the queries in float32. A row becomes a candidate where, for all that rounding
+    may have done, it could be among the k nearest of the rows read so far; that bound rises as more are read, so most
+    rows are dismissed by one comparison. What is left at the end is measured in float64.
+    """
+
+    def __init__(
+        self,
+        queries: Vectors,
+        base: Vectors,
+        k: int,
+        metric: Metric,
+        workers: Workers,
+        *,
+        mask: npt.NDArray[np.bool_] | None = None,
+        largest: Largest | None = None,
+    ) -> None:
+        self._base, self._metric, self._workers = base, metric, workers
+        self._numbers = None if mask is None else np.flatnonzero(mask)
+        self.size = len(base) if self._numbers is None else len(self._numbers)
+        self.k = min(k, self.size)
+        self._largest = largest if largest is not None and self.k + _MORE <= largest.most else None
+        self._products = Products(metric, base)
+        self._shape = (len(queries), self.k)
+        self._tiles: list[_Tile] = []
+        if self.k and len(queries):
+            wide = self._products.about_centre(queries)
+            parts = max(-(-len(queries) // _TILE), min(workers.threads, len(queries)))
+            for part in range(parts):
+                start, stop = (len(queries) * i // parts for i in (part, part + 1))
+                self._tiles.append(self._tile(start, queries[start:stop], wide[start:stop]))
+        self._room = np.empty((0, 0), np.float32)
+        self._scores: SimpleQueue[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = SimpleQueue()
+
+    def _tile(self, start: int, queries: Vectors, wide: _Floats) -> _Tile:
+        tile = _Tile(start, queries, wide, self._products)
+
+        def measure(query: int, rows: _Rows) -> tuple[_Rows, _Floats, _Floats]:
+            rows, distances = self._exact(queries[query], rows)
+            score, off = self._products.from_distances(wide[query], distances, self._base[rows])
+            return rows, score - off, score + off
+
+        tile.found = Candidates(len(queries), self.k, measure)
+        return tile
+
+    def scan(self, start: int = 0) -> Iterator[int]:
+        """Read the rows that may be found, from the `start`-th on; gives after each chunk how many have been read."""
+        if not self._tiles:
+            return
+        blocks = _CHUNK * self._workers.threads
+        if self._largest is not None:
+            blocks = max(blocks, self._largest.block_rows // _BLOCK)
+        self._room = np.empty((min(blocks * _BLOCK, self.size), self._products.width), np.float32)
+        for _ in range(self._workers.threads):
+            size = min(_TILE, self._shape[0]) * min(_BLOCK, self.size)
+            self._scores.put((np.empty(size, np.float32), np.empty(size, np.bool_)))
+        sample = max(2 * self.k, min(self.size // _SAMPLE_SHARE, 4 * _BLOCK))
+        if start == 0 and sample <= min(len(self._room), self.size // 16):
+            self._sample(np.arange(sample) * self.size // sample)
+        while start < self.size:
+            stop = min(start + len(self._room), self.size)
+            made = self._blocks(np.arange(start, stop))
+            if self._largest is None or len({block.scale for block in made}) > 1:
+                self._workers.map(lambda tile, made=made: self._multiply(tile, made), self._tiles)  # type: ignore[misc]
+            else:
+                self._elsewhere(self._largest, made)
+            start = stop
+            yield start
+
+    def known(self, rows: _Rows) -> None:
+        """Begin from an earlier `result`, rows (q, k): the nearest of those before the row at which `scan` starts."""
+
+        def take(tile: _Tile) -> None:
+            for i in range(len(tile.queries)):
+                tile.found.settle(i, rows[tile.start + i])
+
+        self._workers.map(take, self._tiles)
+
+    def result(self) -> tuple[_Rows, _Floats]:
+        """The k nearest of the rows read so far, which are k or more, and their distances, as `nearest` gives them."""
+        rows, distances = np.empty(self._shape, np.int64), np.empty(self._shape)
+
+        def finish(tile: _Tile) -> None:
+            for i, query in enumerate(tile.queries):
+                rows[tile.start + i], distances[tile.start + i] = self._exact(query, tile.found.rows(i))
+
+        self._workers.map(finish, self._tiles)
+        return rows, distances
+
+    def _exact(self, query: Vectors, rows: _Rows) -> tuple[_Rows, _Floats]:
+        """The k nearest of these rows and their distances."""
+        rows = np.sort(rows)  # in the order of the file, and of equal distances
+        distances = distances_to(query, self._base, rows, self._metric)
+        order = np.argsort(distances, kind="stable")[: self.k]
+        return rows[order], distances[order]
+
+    def _blocks(self, positions: _Rows) -> list[Block]:
+        """The rows at these positions among those that may be found, in blocks."""
+        in_order = self._numbers is None and len(positions) == positions[-1] - positions[0] + 1
+
+        def make(start: int) -> Block:
+            part = positions[start : start + _BLOCK]
+            numbers = part if self._numbers is None else self._numbers[part]
+            vectors = self._base[part[0] : part[-1] + 1] if in_order else self._base[numbers]
+            return self._products.block(vectors, numbers, self._room[start : start + _BLOCK])
+
+        return self._workers.map(make, range(0, len(positions), _BLOCK))
+
+    def _sample(self, positions: _Rows) -> None:
+        """Find out from some rows how near the k nearest of all must at least be; they are read again in their turn."""
+        blocks = self._blocks(positions)
+
+        def look(tile: _Tile) -> None:
+            low = np.empty((len(tile.queries), len(positions)))
+            for i, block in enumerate(blocks):
+                side, part = tile.side(block.scale), low[:, i * _BLOCK : i * _BLOCK + len(block.rows)]
+                np.subtract(side.rows @ block.rows.T, self._products.slack(side, block.reach)[:, None], out=part)
+                part /= side.factor[:, None]
+            tile.found.raise_floor(low)
+
+        self._workers.map(look, self._tiles)
+
+    def _multiply(self, tile: _Tile, blocks: list[Block], done: npt.NDArray[np.bool_] | None = None) -> None:
+        """Find candidates among blocks for the queries of a tile, but for those that are `done`, bool (q,)."""
+        floats, bools = self._scores.get()
+        try:
+            for block in blocks:
+                side, shape = tile.side(block.scale), (len(tile.queries), len(block.rows))
+                size = shape[0] * shape[1]
+                scores, near = floats[:size].reshape(shape), bools[:size].reshape(shape)
+                np.matmul(side.rows, block.rows.T, out=scores)
+                slack = self._products.slack(side, block.reach)
+                if shape[1] >= self.k and np.isneginf(tile.found.floor).any():
+                    tile.found.raise_floor((scores - slack[:, None]) / side.factor[:, None])
+                limits = tile.found.limits(slack, side.factor)
+                if done is not None:
+                    limits[done] = np.inf
+                np.greater_equal(scores, limits[:, None], out=near)
+                hits = np.flatnonzero(near)
+                if len(hits):
+                    which = hits // shape[1]
+                    found = block.numbers[hits - which * shape[1]]
+                    self._keep(tile, which, found, scores.reshape(-1)[hits], slack=slack, side=side)
+        finally:
+            self._scores.put((floats, bools))
+
+    @staticmethod
+    def _keep(tile: _Tile, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> None:
+        off, factor = slack[which], side.factor[which]
+        tile.found.add(which, rows, (scores - off) / factor, (scores + off) / factor)
+
+    def _elsewhere(self, largest: Largest, blocks: list[Block]) -> None:
+        """Find candidates on another device; a query of which it may have left one out is done here."""
+        for i, block in enumerate(blocks):  # those that could be taken as they are were not copied
+            if not np.shares_memory(block.rows, self._room):
+                self._room[i * _BLOCK : i * _BLOCK + len(block.rows)] = block.rows
+        numbers = np.concatenate([block.numbers for block in blocks])
+        reach, scale = max(block.reach for block in blocks), blocks[0].scale
+        count = min(self.k + _MORE, len(numbers))
+        scores, columns = largest(
+            np.concatenate([tile.side(scale).rows for tile in self._tiles]), self._room[: len(numbers)], count
+        )
+
+        def take(tile: _Tile) -> None:
+            side, part = tile.side(scale), slice(tile.start, tile.start + len(tile.queries))
+            slack, its = self._products.slack(side, reach), scores[part]
+            if count >= self.k:
+                tile.found.raise_floor((its - slack[:, None]) / side.factor[:, None])
+            limits = tile.found.limits(slack, side.factor)
+            done = (its[:, -1] < limits) | (count == len(numbers))
+            which, column = np.nonzero((its >= limits[:, None]) & done[:, None])
+            if len(which):
+                self._keep(
+                    tile, which, numbers[columns[part][which, column]], its[which, column], slack=slack, side=side
+                )
+            if not done.all():
+                self._multiply(tile, blocks, done)
+
+        self._workers.map(take, self._tiles)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

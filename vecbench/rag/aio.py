@@ -1,0 +1,135 @@
+"""The verbs of a `Rag`, awaited: each runs in a private pool of threads, so that nothing blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from vecbench.filters import Filter
+from vecbench.rag.asking import AnswerStream
+from vecbench.rag.index import AddProgress, AddReport, SourceState
+from vecbench.rag.types import Answer, Document, Message, Passage
+
+if TYPE_CHECKING:
+    from vecbench.rag.load import Unreadable
+    from vecbench.rag.pipeline import Rag
+
+__all__ = ["AsyncAnswerStream", "AsyncRag"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_THREADS = 8
+
+
+class _Pool:
+    """Not the loop's default pool: a slow model must not starve the application's own threads."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="vecbench-rag")
+
+    async def run(self, verb: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, functools.partial(verb, *args, **kwargs))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+
+class AsyncRag:
+    """`rag.aio`: the same verbs, arguments, answers and errors as the pipeline, awaited.
+
+    A task that is cancelled stops waiting at once; the work in its thread goes on to its end, and its answer is
+    dropped. Callbacks are called in that thread.
+    """
+
+    def __init__(self, rag: Rag) -> None:
+        self.rag = rag
+        self._pool = _Pool()
+
+    def close(self) -> None:
+        """Let the threads end with their work; `Rag.close` does it."""
+        self._pool.close()
+
+    async def add(
+        self,
+        what: str | os.PathLike[str] | Iterable[Document],
+        *,
+        origin: str | None = None,
+        prune: bool | None = None,
+        on_error: Callable[[Unreadable], None] | None = None,
+        progress: Callable[[AddProgress], None] | None = None,
+    ) -> AddReport:
+        """Await `Rag.add`."""
+        return await self._pool.run(
+            self.rag.add, what, origin=origin, prune=prune, on_error=on_error, progress=progress
+        )
+
+    async def remove(self, source: str | None = None, *, origin: str | None = None) -> int:
+        """Await `Rag.remove`."""
+        return await self._pool.run(self.rag.remove, source, origin=origin)
+
+    async def sources(self, *, origin: str | None = None) -> list[SourceState]:
+        """Await `Rag.sources`."""
+        return await self._pool.run(self.rag.sources, origin=origin)
+
+    async def retrieve(
+        self, question: str, k: int | None = None, *, where: Filter | None = None, budget_ms: float | None = None
+    ) -> list[Passage]:
+        """Await `Rag.retrieve`."""
+        return await self._pool.run(self.rag.retrieve, question, k, where=where, budget_ms=budget_ms)
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        where: Filter | None = None,
+        budget_ms: float | None = None,
+        history: Sequence[Message] = (),
+    ) -> Answer:
+        """Await `Rag.ask`."""
+        return await self._pool.run(self.rag.ask, question, k=k, where=where, budget_ms=budget_ms, history=history)
+
+    async def stream(
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        where: Filter | None = None,
+        budget_ms: float | None = None,
+        history: Sequence[Message] = (),
+    ) -> AsyncAnswerStream:
+        """Await `Rag.stream`; iterate what it gives with `async for`, then await its `answer()`."""
+        stream = await self._pool.run(self.rag.stream, question, k=k, where=where, budget_ms=budget_ms, history=history)
+        return AsyncAnswerStream(stream, self._pool)
+
+
+class AsyncAnswerStream(AsyncIterator[str]):
+    """The pieces of an answer, awaited; an async context manager, leaving it ends the request."""
+
+    def __init__(self, stream: AnswerStream, pool: _Pool) -> None:
+        self._stream, self._pool = stream, pool
+
+    async def __anext__(self) -> str:
+        piece = await self._pool.run(next, self._stream, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def answer(self) -> Answer:
+        """Await `AnswerStream.answer`."""
+        return await self._pool.run(lambda: self._stream.answer)
+
+    async def aclose(self) -> None:
+        """Await `AnswerStream.close`; a piece that is on its way comes first."""
+        await self._pool.run(self._stream.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
