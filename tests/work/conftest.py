@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,15 @@ def cluster() -> Iterator[Any]:
 
     127.0.0.2, because Ray takes 127.0.0.1 for "the address of this machine" and looks elsewhere.
     """
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_health_check_period_ms="500")
-    import socket
+    root = str(Path(__file__).resolve().parents[2])  # the nodes import the tests' own functions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", root)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        yield from _started()
 
+
+def _started() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with socket.socket() as free:

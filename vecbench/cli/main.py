@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import vecbench
-from vecbench.cli import copy, datasets, embed, run, services, stores
+from vecbench.cli import copy, datasets, embed, rag, run, services, split, stores
 from vecbench.cli.output import complain
 from vecbench.errors import AdapterError, ConfigError, DatasetError, VecbenchError, redact
 
@@ -37,6 +37,11 @@ Look around:
 \b
 Move from one store to another:
   vecbench copy faiss qdrant --from-path kb --to-path kb2
+
+\b
+Answers from your own documents:
+  vecbench rag add docs/
+  vecbench rag ask "How long is the notice period?"
 
 \b
 Exit codes:
@@ -81,6 +86,8 @@ app.command("stores", short_help="List the stores, or ask whether one answers.")
 app.add_typer(services.services, name="services", short_help="Start real engines here, look at them, end them.")
 app.add_typer(datasets.group, name="datasets", short_help="List the data sets, measure, add or check one.")
 app.command("copy", short_help="Copy a collection from one store to another, and verify it.")(copy.copy)
+app.add_typer(rag.rag, name="rag", short_help="Answer questions from your own documents.")
+app.command("split", short_help="Show where a file would be cut.")(split.split)
 app.command("embed", short_help="Turn texts into vectors with the fixed model.")(embed.embed)
 
 

@@ -74,7 +74,7 @@ class BertConfig:
         except KeyError as error:
             raise EmbedderError(f"config.json: the field {error} is missing") from error
         except TypeError as error:  # a size that is no number
-            raise EmbedderError(f"config.json: a size is not a number ({error})") from error
+            raise EmbedderError(f"config.json: a size is no number ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,15 @@ _IGNORE_FILES = (".gitignore", ".vecbenchignore")
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A file that was left out, and why."""
+    """A file that was left out, and why. unknown_kind: no loader knows its suffix."""
 
     source: str
     reason: str
+    unknown_kind: bool = False
+
+
+class _UnknownKind(DocumentError):
+    pass
 
 
 class UnreadableWarning(UserWarning):
@@ -75,13 +80,13 @@ def _folder(
         try:
             yield from _read(path, source, by_suffix)
         except (DocumentError, OSError) as e:
-            report(Unreadable(source, _reason(e)))
+            report(Unreadable(source, _reason(e), isinstance(e, _UnknownKind)))
 
 
 def _read(path: Path, source: str, by_suffix: dict[str, Loader]) -> Iterator[Document]:
     loader = by_suffix.get(path.suffix.lower())
     if loader is None:
-        raise DocumentError(f"no loader knows the suffix {path.suffix!r}; known are {', '.join(sorted(by_suffix))}")
+        raise _UnknownKind(f"no loader knows the suffix {path.suffix!r}")
     for document in loader.load(path, source):
         if document.text.strip():
             yield document

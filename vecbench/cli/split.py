@@ -1,0 +1,87 @@
+"""`vecbench split`: where a file would be cut, shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vecbench.cli.output import console, print_json
+from vecbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbench.rag.types import Splitter
+
+__all__ = ["split"]
+
+
+def split(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text, Markdown, HTML, PDF, DOCX, CSV or JSONL file.")],
+    *,
+    by: Annotated[
+        Literal["recursive", "sentence", "discourse"],
+        typer.Option("--by", help="recursive: at the separators of its kind of file; sentence; discourse."),
+    ] = "recursive",
+    size: Annotated[int, typer.Option("--size", help="The most of a chunk, in the unit.")] = 800,
+    overlap: Annotated[int, typer.Option("--overlap", help="What neighbouring chunks share (recursive only).")] = 0,
+    unit: Annotated[
+        Literal["characters", "tokens"], typer.Option("--unit", help="tokens: those of the fixed model.")
+    ] = "characters",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the chunks with their offsets as JSON.")] = False,
+) -> None:
+    """Show the chunks of a file with their boundaries.
+
+    \b
+    Examples:
+      vecbench split README.md
+      vecbench split report.pdf --by sentence --size 1200
+      vecbench split notes.md --unit tokens --size 200 --overlap 20 --json
+    """
+    from vecbench.rag.load import headings_at, load, page_at
+
+    if not file.is_file():
+        raise ConfigError(f"{file}: there is no such file")
+    out = console()
+    rows = []
+    for document in load(file):
+        chunks = _splitter(by, document.source, size, overlap, unit).split(document.text)
+        for number, chunk in enumerate(chunks, 1):
+            headings, page = headings_at(document, chunk.start), page_at(document, chunk.start)
+            if as_json:
+                row = {"source": document.source, "start": chunk.start, "end": chunk.end, "text": chunk.text}
+                rows.append(row | {"page": page, "headings": headings})
+                continue
+            place = [f"{document.source} {number}/{len(chunks)}", f"characters {chunk.start:,} to {chunk.end:,}"]
+            if page is not None:
+                place.append(f"page {page}")
+            if headings:
+                place.append(" > ".join(headings))
+            out.rule(", ".join(place), align="left", style="dim")
+            out.print(chunk.text, soft_wrap=True)
+    if as_json:
+        print_json(rows)
+
+
+def _splitter(by: str, source: str, size: int, overlap: int, unit: str) -> Splitter:
+    from vecbench.rag.split import (
+        DiscourseSplitter,
+        MarkerParser,
+        RecursiveSplitter,
+        SentenceSplitter,
+        TokenLength,
+        language_of,
+    )
+
+    if overlap and by != "recursive":
+        raise ConfigError("--overlap is for --by recursive: the others cut where sense ends, and share nothing")
+    length = len
+    if unit == "tokens":
+        from vecbench.embed import fixed_model
+
+        length = TokenLength(fixed_model())  # type: ignore[assignment]  # a callable of the same kind
+    if by == "sentence":
+        return SentenceSplitter(size, length=length)
+    if by == "discourse":
+        return DiscourseSplitter(MarkerParser(), chunk_size=size, length=length)
+    return RecursiveSplitter.for_language(language_of(source), chunk_size=size, chunk_overlap=overlap, length=length)
