@@ -248,7 +248,7 @@ def test_an_imitation_is_not_measured(tmp_path: Path) -> None:
     "change",
     [
         {"k": 0},
-        {"k": 101},
+        {"k": 1001},
         {"stores": ()},
         {"metrics": ()},
         {"ef": (1, 1)},

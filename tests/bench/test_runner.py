@@ -233,7 +233,7 @@ def test_wrong_data_is_said_before_anything_is_measured(tiny: Dataset) -> None:
         {"stores": ()},
         {"stores": (MEMORY, MEMORY)},
         {"metrics": ()},
-        {"k": 101},
+        {"k": 1001},
         {"k": 0},
         {"rounds": 0},
         {"queries": 0},

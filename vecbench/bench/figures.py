@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vecbench.bench.recall import recall_at_k
-from vecbench.bench.result import Column, Report, SettingResult
+from vecbench.bench.result import Column, Quality, Report, SettingResult
 from vecbench.bench.stats import bootstrap_interval, percentile_ns, serial_qps
 from vecbench.dataset import Dataset
 from vecbench.errors import BenchmarkError
+from vecbench.relevance import mrr, ndcg, recall
 from vecbench.truth import GroundTruth, ground_truth
 from vecbench.types import Metric
 
-__all__ = ["setting_result", "verify", "with_queries"]
+__all__ = ["quality", "setting_result", "truth_depth", "verify", "with_queries"]
 
 _Ints = npt.NDArray[np.int64]
 _NOT_RECOMPUTED = {"name", "params", "latencies_ns", "warmup_ns", "answers", "max_distance_error"}
@@ -28,7 +30,18 @@ def with_queries(data: Dataset, queries: int | None) -> Dataset:
     if queries is None or queries >= len(data.queries):
         return data
     card = dataclasses.replace(data.card, n_queries=queries)
-    return Dataset(card, data.base, data.queries[:queries], data.ids, data.query_ids[:queries])
+    return dataclasses.replace(
+        data,
+        card=card,
+        queries=data.queries[:queries],
+        query_ids=data.query_ids[:queries],
+        judgements=None if data.judgements is None else data.judgements[:queries],
+    )
+
+
+def truth_depth(k: int, data: Dataset) -> int:
+    """How many exact neighbours a run needs: what it asks for, and 100 where there are so many."""
+    return min(max(100, k), len(data.base))
 
 
 def setting_result(
@@ -49,20 +62,20 @@ def setting_result(
     rounds = [
         recall_at_k(a, data.queries, data.base, truth.rows, truth.distances, metric=truth.metric) for a in answers
     ]
-    recall = np.mean([r.by_distance for r in rounds], axis=0)
+    found = np.mean([r.by_distance for r in rounds], axis=0)
     return SettingResult(
         name=name,
         params=params,
         latencies_ns=Column.encode(latencies),
         warmup_ns=None if warmup is None else Column.encode(warmup),
         answers=Column.encode(answers),
-        recall_mean=float(recall.mean()),
-        recall_interval=bootstrap_interval(recall),
+        recall_mean=float(found.mean()),
+        recall_interval=bootstrap_interval(found),
         recall_by_id=float(np.mean([r.by_id for r in rounds])),
-        recall_p10=float(np.percentile(recall, 10)),
-        recall_p5=float(np.percentile(recall, 5)),
-        recall_min=float(recall.min()),
-        recall_under_half=float((recall < 0.5).mean()),
+        recall_p10=float(np.percentile(found, 10)),
+        recall_p5=float(np.percentile(found, 5)),
+        recall_min=float(found.min()),
+        recall_under_half=float((found < 0.5).mean()),
         duplicates=sum(r.duplicates for r in rounds),
         missing=sum(r.missing for r in rounds),
         unknown=sum(r.unknown for r in rounds),
@@ -73,6 +86,29 @@ def setting_result(
         qps_serial=float(np.median(serial_qps(latencies))),
         qps_interval=bootstrap_interval(latencies.T, _qps_of_resamples),
         max_distance_error=max_distance_error,
+        quality=quality(answers[0], data),
+    )
+
+
+def quality(rows: _Ints, data: Dataset) -> Quality | None:
+    """How good rankings are by what people judged relevant; None where nobody did. rows: (q, k), as in answers.
+
+    A figure at a depth that was not asked for is None. Means are over the queries for which something is relevant.
+    """
+    if data.judgements is None:
+        return None
+    ranked = [[data.ids[row] for row in dict.fromkeys(given.tolist()) if row >= 0] for given in rows]
+    deep = rows.shape[1]
+
+    def mean(figure: Callable[..., npt.NDArray[np.float64]], k: int) -> float | None:
+        scores = figure(data.judgements, ranked, k)
+        return float(np.nanmean(scores)) if deep >= min(k, len(data.base)) and not np.isnan(scores).all() else None
+
+    return Quality(
+        queries_judged=int(sum(any(g >= 1 for g in judged.values()) for judged in data.judgements)),
+        ndcg_at_10=mean(ndcg, 10),
+        mrr_at_10=mean(mrr, 10),
+        recall_at_100=mean(recall, 100),
     )
 
 
@@ -97,7 +133,7 @@ def verify(report: Report, dataset: Dataset) -> None:
     for case in report.cases:
         if not case.settings:
             continue
-        truth = ground_truth(data, Metric(case.metric), min(100, len(data.base)))
+        truth = ground_truth(data, Metric(case.metric), truth_depth(report.plan["k"], data))
         for kept in case.settings:
             where = f"{case.store}, {case.metric}, {kept.name}"
             latencies, answers = kept.latencies_ns.decode(), kept.answers.decode()
@@ -124,6 +160,8 @@ def verify(report: Report, dataset: Dataset) -> None:
 def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
+    if isinstance(a, Quality):
+        return isinstance(b, Quality) and _same(tuple(a.model_dump().values()), tuple(b.model_dump().values()))
     if isinstance(a, tuple):
         return isinstance(b, tuple) and len(a) == len(b) and all(map(_same, a, b))
     return math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12)

@@ -12,7 +12,7 @@ from vecbench.types import Metric
 
 __all__ = ["MAX_K", "Plan", "Setting"]
 
-MAX_K = 100  # what ground truth is computed to
+MAX_K = 1000  # beyond it a search is an export
 
 
 @dataclass(frozen=True, slots=True)

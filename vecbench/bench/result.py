@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vecbench.bench.machine import Machine
 from vecbench.errors import BenchmarkError
 
-__all__ = ["CaseResult", "Column", "Phases", "Report", "SettingResult", "StoreVersions"]
+__all__ = ["CaseResult", "Column", "Phases", "Quality", "Report", "SettingResult", "StoreVersions"]
 
 
 class _Model(BaseModel):
@@ -75,6 +75,18 @@ class Phases(_Model):
     cpu_seconds: float
 
 
+class Quality(_Model):
+    """How good the answers are by what people judged relevant, not by distance: means over the queries judged.
+
+    None where fewer answers were asked for than the figure looks at. Of the first round.
+    """
+
+    queries_judged: int
+    ndcg_at_10: float | None
+    mrr_at_10: float | None
+    recall_at_100: float | None
+
+
 class SettingResult(_Model):
     """One search setting: raw values of every round, and the figures taken from them.
 
@@ -105,6 +117,7 @@ class SettingResult(_Model):
     qps_serial: float
     qps_interval: tuple[float, float] | None = None
     max_distance_error: float
+    quality: Quality | None = None
 
 
 class CaseResult(_Model):
@@ -125,7 +138,7 @@ class CaseResult(_Model):
 
 
 class Report(_Model):
-    """A whole run."""
+    """A whole run. exact_quality: by metric, of the exact neighbours: the most that the vectors themselves give."""
 
     format: Literal["vecbench-report"] = "vecbench-report"
     version: Literal[1] = 1
@@ -135,6 +148,7 @@ class Report(_Model):
     dataset: dict[str, Any]
     machine: Machine
     null_cost_ns: float | None = None
+    exact_quality: dict[str, Quality] = {}
     cases: list[CaseResult] = []
     interrupted: bool = False
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import vecbench
 from vecbench.bench.child import Child, Event, OnEvent
-from vecbench.bench.figures import setting_result, with_queries
+from vecbench.bench.figures import quality, setting_result, truth_depth, with_queries
 from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
@@ -69,7 +69,9 @@ class _Bench:
         truths: list[GroundTruth] = []
         for metric in self.plan.metrics:  # before anything is measured: what is wrong with the data is said at once
             self.tell(Event(f"exact neighbours, {metric.value}", "ground truth", 0, 1))
-            truths.append(ground_truth(self.data, metric, min(100, len(self.data.base))))
+            truths.append(truth := ground_truth(self.data, metric, truth_depth(self.plan.k, self.data)))
+            if (best := quality(truth.rows, self.data)) is not None:
+                self.report.exact_quality[metric.value] = best
         self.null()
         for truth in truths:
             self.metric(truth)

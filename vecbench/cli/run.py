@@ -23,7 +23,7 @@ def run(
         list[str],
         typer.Option("--stores", "-s", metavar="LIST", help="all, or with commas between: name, name:mode, name=url."),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `vecbench datasets`.")] = (
+    dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help="See `vecbench datasets`.")] = (
         "glosses-10k"
     ),
     metric: Annotated[
@@ -89,18 +89,20 @@ def run(
     """
     # All that can be wrong with the command line is found before anything runs.
     refs = checked_stores(stores)
-    path = _result_path(out, dataset)
+    from vecbench.registry import dataset_source
+
+    source = dataset_source(dataset)
+    path = _result_path(out, source.name)
     require_writable(path, force=force)
 
     from vecbench.bench.plan import Plan
     from vecbench.index import parse_index
-    from vecbench.registry import dataset_source
 
-    dataset_source(dataset)
+    own = None if source.card.metric is None else [source.card.metric.value]
     plan = Plan(
         stores=tuple(refs),
         dataset=dataset,
-        metrics=_metrics(metric or ["euclidean", "cosine"]),
+        metrics=_metrics(metric or own or ["euclidean", "cosine"]),
         k=k,
         index=parse_index(index),
         ef=numbers("--ef", ef),

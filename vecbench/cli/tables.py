@@ -64,6 +64,7 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
     if len(places) > 1:
         groups = "; ".join(f"{place}: {', '.join(labels)}" for place, labels in places.items())
         yield "caution", f"these stores run in different places ({groups}): do not rank one group against another"
+    yield from _quality(report)
     yield "plan", _plan(report.plan)
     yield "data set", _dataset(report.dataset)
     for note in report.dataset.get("notes", ()):
@@ -76,6 +77,18 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
     )
     if m.sgemm_gflops_after is not None:
         yield "", f"matrix product before and after: {m.sgemm_gflops_before:g} and {m.sgemm_gflops_after:g} GFLOP/s"
+
+
+def _quality(report: Report) -> Iterator[tuple[str, str]]:
+    """By what people judged relevant, where they did: of each store's last setting, beside the exact neighbours'."""
+    for metric, best in report.exact_quality.items():
+        cases = [(case.store, case.settings[-1]) for case in report.cases if case.metric == metric and case.settings]
+        rows = [("exact neighbours", best), *((f"{name}, {s.name}", s.quality) for name, s in cases)]
+        for label, found in rows:
+            if found is not None:
+                figures = {"nDCG@10": found.ndcg_at_10, "MRR@10": found.mrr_at_10, "recall@100": found.recall_at_100}
+                told = ", ".join(f"{name} {figure(value, 4)}" for name, value in figures.items() if value is not None)
+                yield "relevance", f"{metric}, {label}: {told or 'ask for more with --k'}"
 
 
 def _plan(plan: dict[str, Any]) -> str:
