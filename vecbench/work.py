@@ -164,11 +164,11 @@ class RayCluster(Workers):
 
 
 def open_workers(on: str | None) -> Workers:
-    """The workers that `--on` names: None for this process, `ray://host:10001` for a cluster."""
-    if on is None:
+    """The workers that `--on` names: None or "here" for this process, `ray://host:10001` for a cluster."""
+    if on is None or on == "here":
         return Here()
     if not on.startswith("ray://"):
-        raise ConfigError(f"--on takes ray://host:port, the address of a Ray cluster, got {redact(on)!r}")
+        raise ConfigError(f"--on takes ray://host:port, the address of a Ray cluster, or here, got {redact(on)!r}")
     return RayCluster(on)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from vecbench.embed import MiniLM
+from vecbench.cli.main import app
+from vecbench.embed import MiniLM, fixed_model
 from vecbench.embed.blocks import BLOCK_TEXTS, BlockEmbedder
 from vecbench.errors import ConfigError, EmbedderError
 from vecbench.work import Here, open_workers
@@ -29,6 +33,21 @@ def test_parts_are_drawn_as_they_are_needed() -> None:
         assert next(results) == 0
         assert drawn == [0]
         assert list(results) == [1, 4, 9, 16]
+
+
+def test_embed_on_here_is_embedding_in_blocks(tmp_path: Path, minilm: MiniLM) -> None:
+    texts = [f"line {i} {'word ' * (i % 9)}" for i in range(700)]
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    out = tmp_path / "a.npy"
+    done = CliRunner().invoke(
+        app, ["embed", str(tmp_path / "a.txt"), "--out", str(out), "--no-cache", "--on", "here", "--quiet"]
+    )
+    assert done.exit_code == 0, done.output
+    expected = BlockEmbedder(functools.partial(fixed_model, threads=1), minilm.spec, Here()).embed_documents(texts)
+    assert np.load(out).tobytes() == expected.tobytes()
+    refused = CliRunner().invoke(app, ["embed", str(tmp_path / "a.txt"), "--out", str(tmp_path / "b.npy"), "--on", "x"])
+    assert refused.exit_code == 2
+    assert "--on takes ray://host:port" in refused.stderr
 
 
 @pytest.mark.parametrize("on", ["localhost:6379", "http://user:secret@host", ""])

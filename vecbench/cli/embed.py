@@ -43,6 +43,14 @@ def embed(
         bool, typer.Option("--ids", help="Write FILE.ids.txt too: a JSON string per row, the id or file and line.")
     ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every vector; read and keep none.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ray://HOST:PORT",
+            help="Embed on a Ray cluster (extra `ray`); `here` gives the same bits in this process.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -79,7 +87,7 @@ def embed(
             "little about the texts; take another embedder",
             head="warning",
         )
-    vectors = _vectors(model, texts, cached=not no_cache, quiet=quiet)
+    vectors = _vectors(model, texts, cached=not no_cache, quiet=quiet, on=on)
     _write(wanted, vectors, _card(model, vectors, tokens, share), [row.id for row in rows])
     if not quiet:
         complain(f"{len(texts):,} × {vectors.shape[1]} vectors in {out}, described in {card}", head="done")
@@ -95,15 +103,23 @@ def _count_tokens(model: MiniLM, texts: list[str]) -> tuple[int, int]:
     return tokens, unknown
 
 
-def _vectors(model: MiniLM, texts: list[str], *, cached: bool, quiet: bool) -> Vectors:
+def _vectors(model: MiniLM, texts: list[str], *, cached: bool, quiet: bool, on: str | None) -> Vectors:
+    from functools import partial
+
     from platformdirs import user_cache_path
 
-    from vecbench.embed import CachedEmbedder, UnknownTokensWarning
+    from vecbench.embed import CachedEmbedder, Embedder, UnknownTokensWarning, fixed_model
+    from vecbench.embed.blocks import BlockEmbedder
+    from vecbench.work import open_workers
 
-    embedder = CachedEmbedder(model, user_cache_path("vecbench", appauthor=False) / "vectors") if cached else model
-    with warnings.catch_warnings(record=True) as said:
+    with open_workers(on) as workers, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("ignore", UnknownTokensWarning)  # said already, about all texts at once
-        with _bar("texts" if cached else "tokens", quiet=quiet) as progress:
+        embedder: Embedder = model
+        if on is not None:
+            embedder = BlockEmbedder(partial(fixed_model, threads=1), model.spec, workers)
+        if cached:
+            embedder = CachedEmbedder(embedder, user_cache_path("vecbench", appauthor=False) / "vectors")
+        with _bar("tokens" if embedder is model else "texts", quiet=quiet) as progress:
             vectors = embedder.embed_documents(texts, progress=progress)
     for warning in said:
         complain(str(warning.message), head="warning")
