@@ -11,7 +11,7 @@ import numpy as np
 from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder, EmbedderSpec
 from vecbench.errors import ConfigError, InvalidMetadata, UnsupportedOperation
-from vecbench.filters import And, Contains, Eq, Exists, Filter, In, Not, Or
+from vecbench.filters import And, Filter, Or
 from vecbench.types import Hit, MetadataValue, Metric, Vectors
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "all_of",
     "any_of",
     "flat",
-    "holds",
     "marginal",
     "new_ids",
     "require_embedder",
@@ -118,23 +117,6 @@ def agreed(parts: Sequence[Filter | None]) -> Filter | None:
     """The conjunction of those parts that are filters; None of none."""
     given = [part for part in parts if part is not None]
     return all_of(given) if given else None
-
-
-def holds(field: str, value: Any) -> Filter:
-    """The field is `value`, or is a list with it: what frameworks without a list operator mean by equality."""
-    if isinstance(value, str):
-        return Or((Eq(field, value), Contains(field, value)))
-    return Eq(field, value)
-
-
-def nothing(field: str) -> Filter:
-    """A filter that no record passes."""
-    return In(field, ())
-
-
-def missing(field: str) -> Filter:
-    """The record lacks the field."""
-    return Not(Exists(field))
 
 
 def refuse(what: str) -> UnsupportedOperation:
