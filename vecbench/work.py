@@ -10,6 +10,7 @@ part alone, and results come in the order of the parts. Needs the extra `ray` fo
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -58,7 +59,10 @@ class Workers(ABC):
 class Here(Workers):
     """This process: one part after the other."""
 
-    where = "this process"
+    @property
+    def where(self) -> str:
+        """In words, for reports."""
+        return "this process"
 
     def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
         """See `Workers.map`."""
@@ -88,7 +92,7 @@ class RayCluster(Workers):
         if self._mine:
             try:
                 _require_listener(address)  # Ray itself waits for half a minute before it gives up
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError, and errors of gRPC
                 raise ClusterError(
                     f"the Ray cluster at {redact(address)} cannot be reached: {_first_line(error)}"
