@@ -25,7 +25,7 @@ from vecbench.types import Metric
 __all__ = ["GroundTruth", "default_truth_dir", "ground_truth"]
 
 _FORMAT = 1  # raised when the files, or the rule by which neighbours are chosen, change
-_QUERIES_AT_ONCE = 64
+_QUERIES_AT_ONCE = 1024  # one tile of `vecbench.neighbours`
 _PARTS = ("rows", "distances")
 _MANIFEST = re.compile(r"k(\d+)\.json")
 

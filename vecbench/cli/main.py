@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import vecbench
-from vecbench.cli import copy, datasets, embed, rag, run, services, split, stores
+from vecbench.cli import copy, datasets, embed, rag, run, services, split, stores, truth
 from vecbench.cli.output import complain
 from vecbench.errors import AdapterError, ConfigError, DatasetError, VecbenchError, redact
 
@@ -85,6 +85,7 @@ app.command("run", short_help="Measure stores: recall, latency, build time, memo
 app.command("stores", short_help="List the stores, or ask whether one answers.")(stores.stores)
 app.add_typer(services.services, name="services", short_help="Start real engines here, look at them, end them.")
 app.add_typer(datasets.group, name="datasets", short_help="List the data sets, measure, add or check one.")
+app.command("truth", short_help="Compute the exact neighbours of a data set.")(truth.truth)
 app.command("copy", short_help="Copy a collection from one store to another, and verify it.")(copy.copy)
 app.add_typer(rag.rag, name="rag", short_help="Answer questions from your own documents.")
 app.command("split", short_help="Show where a file would be cut.")(split.split)

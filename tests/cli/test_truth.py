@@ -1,0 +1,43 @@
+"""`vecbench truth` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vecbench.cli.main import app
+from vecbench.distance import exact_distances
+from vecbench.registry import dataset_source
+from vecbench.truth import ground_truth
+from vecbench.types import Metric
+
+
+def test_it_is_computed_once_and_found_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.save(tmp_path / "mine.npy", np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32))
+    arguments = ["truth", str(tmp_path / "mine.npy"), "--metric", "euclidean", "--k", "7"]
+    first = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)[0]
+    assert (first["metric"], first["k"]) == ("euclidean", 7)
+    assert first["gflops"] > 0
+    assert Path(first["folder"]).is_relative_to(tmp_path)
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0, again.output
+    assert f"it was kept already, {first['sha256'][:16]}" in again.stdout
+    data = dataset_source(str(tmp_path / "mine.npy")).load()
+    kept = ground_truth(data, Metric.EUCLIDEAN, 7, compute=False)
+    nearest = np.argsort(exact_distances(data.queries, data.base, Metric.EUCLIDEAN), axis=1, kind="stable")[:, :7]
+    assert np.array_equal(kept.rows, nearest)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--metric", "manhattan"], "'manhattan' is not known"), (["--k", "0"], "--k must be at least 1")],
+)
+def test_what_cannot_be_computed_is_refused(options: list[str], message: str) -> None:
+    refused = CliRunner().invoke(app, ["truth", "glosses-10k", *options])
+    assert refused.exit_code == 2
+    assert message in refused.stderr
