@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from vecbench.cli.datasets import group
 from vecbench.dataset import Dataset
 from vecbench.embed.minilm import MINILM_MODEL
 from vecbench.embed.weights import find_model
-from vecbench.rag import load as loading
-from vecbench.rag.types import Document
 from vecbench.registry import dataset_names, dataset_source
 from vecbench.types import Metric
 
@@ -175,22 +172,19 @@ def test_a_file_that_has_changed_since_it_was_added(home: Path) -> None:
     assert "not the ones" in found("mine")["reading"][1]
 
 
-def test_a_folder_of_documents_becomes_passages_and_held_out_queries(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_documents_becomes_passages_and_held_out_queries(home: Path) -> None:
     folder = home / "My Handbook"
     folder.mkdir()
-    (folder / "a.txt").write_text("x")
-
-    def load(path: Path) -> Iterator[Document]:
-        assert path.name == folder.name
-        for number in range(30):
-            yield Document(f"Rule {number}: the door of room {number} is to be closed at night.", f"part{number}.txt")
-
-    monkeypatch.setattr(loading, "load", load, raising=False)
+    for number in range(30):
+        text = f"Rule {number}: the door of room {number} is to be closed at night."
+        (folder / f"part{number}.txt").write_text(text)
+    (folder / "bad.pdf").write_text("no pdf")
+    (folder / "odd.bin").write_bytes(b"x")
     done = datasets("add", str(folder))
     assert done.exit_code == 0, done.output
     assert "cut: 30 documents" in done.stderr
+    assert "left out: bad.pdf" in done.stderr
+    assert "odd.bin" not in done.stderr
     assert "held out of the base" in done.stderr
     report = found("my-handbook")
     assert report["vectors"] == ("ok", "27 + 3 of 384, float32, all finite")
@@ -202,9 +196,9 @@ def test_a_folder_of_documents_becomes_passages_and_held_out_queries(
     assert datasets("add", str(folder)).exit_code == 2
 
 
-def test_a_folder_of_one_passage_is_too_little(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_one_passage_is_too_little(home: Path) -> None:
     (home / "notes").mkdir()
-    monkeypatch.setattr(loading, "load", lambda _: iter([Document("One.", "a.txt")]), raising=False)
+    (home / "notes" / "a.txt").write_text("One.")
     done = datasets("add", "notes")
     assert done.exit_code == 2
     assert "1 documents with 1 passages" in done.stderr

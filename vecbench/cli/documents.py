@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vecbench.cli.output import complain
 from vecbench.errors import DatasetError
 
+if TYPE_CHECKING:
+    from vecbench.rag.load import Unreadable
+
 __all__ = ["gathered"]
+
+
+def _tell(file: Unreadable) -> None:
+    if not file.unknown_kind:  # a folder of documents holds other things too
+        complain(f"{file.source}: {file.reason}", head="left out")
 
 
 def gathered(folder: Path, name: str) -> Path:
@@ -30,7 +39,7 @@ def gathered(folder: Path, name: str) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         part = home / "corpus.jsonl.part"
         with part.open("w", encoding="utf-8") as out:
-            for document in load(folder):
+            for document in load(folder, on_error=_tell):
                 documents += 1
                 for chunk in splitter.split(document.text):
                     row = {"_id": f"{document.source}#{chunk.start}", "text": chunk.text}

@@ -15,6 +15,7 @@ from vecbench.rag.types import Document
 
 __all__ = ["Unreadable", "UnreadableWarning", "load"]
 
+_NEVER = {"__pycache__", "node_modules"}  # what programs make for themselves
 _IGNORE_FILES = (".gitignore", ".vecbenchignore")
 
 
@@ -47,10 +48,10 @@ def load(
 
     A source is the path below the folder, with slashes; for a file its name. pattern: which files, as a glob below the
     folder. ignore: more to leave out, in the syntax of .gitignore; .gitignore and .vecbenchignore files of the tree
-    count too, and hidden files and folders are left out. Links are followed to files inside the folder only. loaders:
-    your own, which come before those of `LOADERS`. on_error: called for each file that is left out because it cannot be
-    read or no loader knows its suffix; without it an `UnreadableWarning` is warned. DocumentError where `path` is not
-    there, or is a file that cannot be read.
+    count too, and hidden files and folders, `__pycache__` and `node_modules` are left out. Links are followed to files
+    inside the folder only. loaders: your own, which come before those of `LOADERS`. on_error: called for each file that
+    is left out because it cannot be read or no loader knows its suffix; without it an `UnreadableWarning` is warned.
+    DocumentError where `path` is not there, or is a file that cannot be read.
     """
     root = Path(path)
     by_suffix = {suffix: loader for loader in reversed((*loaders, *LOADERS)) for suffix in loader.suffixes}
@@ -124,7 +125,11 @@ def _files(root: Path, pattern: str, ignore: Sequence[str], report: Callable[[Un
             return
         for entry in entries:
             path = Path(entry.path)
-            if entry.name.startswith(".") or _ignored(path, rules, given, root, is_folder=entry.is_dir()):
+            if (
+                entry.name.startswith(".")
+                or entry.name in _NEVER
+                or _ignored(path, rules, given, root, is_folder=entry.is_dir())
+            ):
                 continue
             if entry.is_dir():
                 if not entry.is_symlink():  # a link to a folder can lead anywhere, and back to itself
