@@ -18,7 +18,7 @@ from vecbench.distance import distances_to
 from vecbench.products import Block, Products, Side
 from vecbench.types import Metric, Vectors
 
-__all__ = ["MEMORY_BYTES", "Largest", "Search", "Workers", "nearest", "queries_at_once"]
+__all__ = ["MEMORY_BYTES", "Largest", "Search", "Workers", "nearest", "queries_at_once", "worth_threads"]
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 _Rows: TypeAlias = npt.NDArray[np.int64]
@@ -68,12 +68,13 @@ def nearest(
     turns. largest: finds the candidates on another device. Raises DatasetError for NaN and infinity, and for a zero
     vector under cosine.
     """
-    small = len(queries) * base.size <= _SMALL
+    many = worth_threads(queries, base)
     turn = queries_at_once(k, base.shape[1], memory_bytes)
     found: list[tuple[_Rows, _Floats]] = []
-    with Workers(1 if small else threads, limit=not small) as workers:
+    with Workers(threads if many or threads else 1, limit=many) as workers:
         for start in range(0, max(1, len(queries)), turn):
-            search = Search(queries[start : start + turn], base, k, metric, workers, mask=mask, largest=largest)
+            part = queries[start : start + turn]
+            search = Search(part, base, k, metric, workers, mask=mask, largest=largest, first_query=start)
             for _ in search.scan():
                 pass
             found.append(search.result())
@@ -85,6 +86,11 @@ def queries_at_once(k: int, dim: int, memory_bytes: int) -> int:
     """How many queries a `Search` can take so that it stays within `memory_bytes`; at least one tile."""
     each = Candidates.bytes_each(k) + 16 * k + 16 * (dim + 1)  # candidates, result, the query in both precisions
     return max(_TILE, memory_bytes // 2 // each // _TILE * _TILE)
+
+
+def worth_threads(queries: Vectors, base: Vectors) -> bool:
+    """Whether there is so much to multiply that threads bring more than they cost."""
+    return len(queries) * base.size > _SMALL
 
 
 class Workers:
@@ -140,7 +146,8 @@ class Search:
 
     Each block of rows is multiplied with the queries in float32. A row becomes a candidate where, for all that rounding
     may have done, it could be among the k nearest of the rows read so far; that bound rises as more are read, so most
-    rows are dismissed by one comparison. What is left at the end is measured in float64.
+    rows are dismissed by one comparison. What is left at the end is measured in float64. first_query: the number of the
+    first query, for messages.
     """
 
     def __init__(
@@ -153,6 +160,7 @@ class Search:
         *,
         mask: npt.NDArray[np.bool_] | None = None,
         largest: Largest | None = None,
+        first_query: int = 0,
     ) -> None:
         self._base, self._metric, self._workers = base, metric, workers
         self._numbers = None if mask is None else np.flatnonzero(mask)
@@ -163,7 +171,7 @@ class Search:
         self._shape = (len(queries), self.k)
         self._tiles: list[_Tile] = []
         if self.k and len(queries):
-            wide = self._products.about_centre(queries)
+            wide = self._products.about_centre(queries, first_query)
             parts = max(-(-len(queries) // _TILE), min(workers.threads, len(queries)))
             for part in range(parts):
                 start, stop = (len(queries) * i // parts for i in (part, part + 1))
@@ -194,7 +202,7 @@ class Search:
             size = min(_TILE, self._shape[0]) * min(_BLOCK, self.size)
             self._scores.put((np.empty(size, np.float32), np.empty(size, np.bool_)))
         sample = max(2 * self.k, min(self.size // _SAMPLE_SHARE, 4 * _BLOCK))
-        if start == 0 and sample <= min(len(self._room), self.size // 16):
+        if start < self.size and sample <= min(len(self._room), self.size // 16):
             self._sample(np.arange(sample) * self.size // sample)
         while start < self.size:
             stop = min(start + len(self._room), self.size)
@@ -207,21 +215,28 @@ class Search:
             yield start
 
     def known(self, rows: _Rows) -> None:
-        """Begin from an earlier `result`, rows (q, k): the nearest of those before the row at which `scan` starts."""
+        """Begin from the rows of an earlier `result`, got after as many rows as `scan` is then told to leave out."""
 
         def take(tile: _Tile) -> None:
             for i in range(len(tile.queries)):
-                tile.found.settle(i, rows[tile.start + i])
+                its = rows[tile.start + i]
+                tile.found.settle(i, its[its >= 0])
 
         self._workers.map(take, self._tiles)
 
     def result(self) -> tuple[_Rows, _Floats]:
-        """The k nearest of the rows read so far, which are k or more, and their distances, as `nearest` gives them."""
-        rows, distances = np.empty(self._shape, np.int64), np.empty(self._shape)
+        """The k nearest, rows and distances as `nearest` gives them, once all rows have been read.
+
+        Before that, the nearest of those read; there may be fewer than k that can be among the k nearest of all, and
+        then −1 and infinity stand in the places that are left.
+        """
+        rows, distances = np.full(self._shape, -1), np.full(self._shape, np.inf)
 
         def finish(tile: _Tile) -> None:
             for i, query in enumerate(tile.queries):
-                rows[tile.start + i], distances[tile.start + i] = self._exact(query, tile.found.rows(i))
+                found = self._exact(query, tile.found.rows(i))
+                n = len(found[0])
+                rows[tile.start + i, :n], distances[tile.start + i, :n] = found
 
         self._workers.map(finish, self._tiles)
         return rows, distances

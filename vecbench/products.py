@@ -65,16 +65,19 @@ class Products:
             if np.abs(sample).max() < _FAR:
                 self.centre = sample.mean(axis=0).astype(np.float32)
 
-    def about_centre(self, queries: Vectors) -> _Floats:
-        """Queries in float64, from the centre; of length 1 for cosine, where a zero one raises DatasetError."""
+    def about_centre(self, queries: Vectors, first: int = 0) -> _Floats:
+        """Queries in float64, from the centre; of length 1 for cosine. DatasetError for one that has no distance.
+
+        first: the number of the first of them, for messages.
+        """
         wide = queries.astype(np.float64) - self.centre
         if not np.isfinite(wide).all():
             row = int(np.flatnonzero(~np.isfinite(wide).all(axis=1))[0])
-            raise DatasetError(f"row {row} of queries holds NaN or infinity")
+            raise DatasetError(f"row {first + row} of queries holds NaN or infinity")
         if self.metric is Metric.COSINE:
             norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
             if not norms.all():
-                raise _no_cosine("queries", int(np.flatnonzero(norms == 0)[0]))
+                raise _no_cosine("queries", first + int(np.flatnonzero(norms == 0)[0]))
             wide /= norms[:, None]
         return wide
 

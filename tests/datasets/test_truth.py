@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vecbench import truth
+from vecbench import neighbours, truth
 from vecbench.dataset import Dataset
 from vecbench.errors import ChecksumMismatch, DatasetError, GroundTruthMissing
 from vecbench.truth import GroundTruth, ground_truth
@@ -228,3 +231,125 @@ def test_the_users_cache_is_the_default_place(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(truth, "default_truth_dir", lambda: tmp_path / "truth")
     ground_truth(four_copies(), Metric.EUCLIDEAN, 5)
     ground_truth(four_copies(), Metric.EUCLIDEAN, 5, cache=tmp_path / "truth", compute=False)
+
+
+def test_a_mask_says_which_rows_may_be_found_and_has_a_place_of_its_own(tmp_path: Path) -> None:
+    dataset = four_copies()
+    mask = np.random.default_rng(4).random(len(dataset.base)) < 0.1
+    everything = ground_truth(dataset, Metric.EUCLIDEAN, 300, cache=tmp_path)
+    found = ground_truth(dataset, Metric.EUCLIDEAN, 300, mask=mask, cache=tmp_path)
+    assert found.k == mask.sum()
+    for query in range(len(dataset.queries)):
+        expected = [row for row in whole_number_order(dataset, Metric.EUCLIDEAN, query) if mask[row]]
+        assert found.rows[query].tolist() == expected
+    assert found.sha256 != everything.sha256
+    again = ground_truth(dataset, Metric.EUCLIDEAN, 20, mask=mask.copy(), cache=tmp_path, compute=False)
+    assert again.sha256 == found.first(20).sha256
+    for other in (~mask, None):
+        with pytest.raises(GroundTruthMissing):
+            ground_truth(dataset, Metric.EUCLIDEAN, 301, mask=other, cache=tmp_path, compute=False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.ones(799, np.bool_), r"the mask is bool \(799,\); it must be bool, one for each of the 800 base rows"),
+        (np.ones(800, np.int64), "the mask is int64"),
+        (np.zeros(800, np.bool_), "lets no row through"),
+    ],
+)
+def test_a_mask_that_fits_nothing_is_refused(tmp_path: Path, mask: npt.NDArray[np.bool_], said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        ground_truth(four_copies(), Metric.EUCLIDEAN, 5, mask=mask, cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zero_query_is_named_by_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_TILE", 4)
+    queries = np.ones((10, 2))
+    queries[9] = 0
+    with pytest.raises(DatasetError, match="data set zero: row 9 of queries is zero"):
+        ground_truth(Dataset.from_arrays("zero", np.eye(2), queries), Metric.COSINE, 1, cache=None, memory_bytes=1)
+
+
+LONG = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from vecbench import neighbours, truth
+from vecbench.dataset import Dataset
+from vecbench.types import Metric
+
+neighbours._TILE, neighbours._BLOCK, neighbours._CHUNK, truth._PART_SECONDS = 16, 64, 1, 0.0
+random = np.random.default_rng(8)
+dataset = Dataset.from_arrays("long", random.normal(size=(3000, 8)), random.normal(size=(40, 8)))
+
+def progress(done, total):
+    print(done, flush=True)
+    if done >= int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+found = truth.ground_truth(
+    dataset, Metric.EUCLIDEAN, 50, cache=Path(sys.argv[1]), progress=progress, threads=2, memory_bytes=1
+)
+print(found.sha256)
+"""
+
+
+def _long(cache: Path, until: int) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LONG, str(cache), str(until)], capture_output=True, check=False, text=True
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.split()
+
+
+def test_a_computation_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    code, whole = _long(tmp_path / "whole", 99)
+    assert (code, whole[-2]) == (0, "40")
+    cut = tmp_path / "cut"
+    for until in (5, 23, 36):  # in the first, the second and the third turn of 16 queries
+        code, seen = _long(cut, until)
+        assert code == -signal.SIGKILL
+        assert int(seen[-1]) == until
+    assert [p.suffix for p in sorted(cut.rglob("*")) if p.is_file()] == [".part"] * 3
+    code, rest = _long(cut, 99)
+    assert code == 0
+    assert rest[-1] == whole[-1]
+    assert int(rest[0]) > 30  # nothing before the last cut was read again
+    assert not list(cut.rglob("*.part"))
+
+
+def _of_another(head: dict[str, object], body: bytes) -> tuple[dict[str, object], bytes]:
+    return {**head, "k": 49}, body
+
+
+def _further(head: dict[str, object], body: bytes) -> tuple[dict[str, object], bytes]:
+    return {**head, "read": 2900}, body
+
+
+def _other_rows(head: dict[str, object], body: bytes) -> tuple[dict[str, object], bytes]:
+    return head, body[8:] + body[:8]
+
+
+@pytest.mark.parametrize("change", [_of_another, _further, _other_rows, None])
+def test_a_part_that_is_not_what_was_written_is_not_believed(tmp_path: Path, change: object) -> None:
+    dataset = Dataset.from_arrays("part", *(np.random.default_rng(9).normal(size=(n, 4)) for n in (3000, 10)))
+    good = ground_truth(dataset, Metric.DOT, 50, cache=None)
+    folder = tmp_path / f"{dataset.sha256[:32]}-dot-v1" / "k50.parts"
+    key = truth._Wanted(dataset, Metric.DOT, 50, None).part((0, 10))
+    with neighbours.Workers(1, limit=False) as workers:
+        search = neighbours.Search(dataset.queries, dataset.base[:1000], 50, Metric.DOT, workers)
+        list(search.scan())
+        truth._Part(folder / "0-10.part", key).write(search, 1000)
+    head, _, body = (folder / "0-10.part").read_bytes().partition(b"\n")
+    if change is None:
+        (folder / "0-10.part").write_bytes(b"{")
+    else:
+        assert callable(change)
+        changed, body = change(json.loads(head), body)
+        (folder / "0-10.part").write_bytes(json.dumps(changed).encode() + b"\n" + body)
+    with pytest.warns(UserWarning, match="part .* is damaged .*computing it anew"):
+        found = ground_truth(dataset, Metric.DOT, 50, cache=tmp_path)
+    assert found.sha256 == good.sha256
+    assert not folder.exists()

@@ -12,6 +12,7 @@ from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder, EmbedderSpec
 from vecbench.errors import ConfigError, InvalidMetadata, UnsupportedOperation
 from vecbench.filters import And, Filter, Or
+from vecbench.rag.retrieve.mmr import MMR
 from vecbench.types import Hit, MetadataValue, Metric, Vectors
 
 __all__ = [
@@ -82,25 +83,10 @@ def similarity(distance: float, metric: Metric) -> float:
 
 
 def marginal(query: Vectors, hits: Sequence[Hit], k: int, *, relevance: float, metric: Metric) -> list[Hit]:
-    """k of the hits by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998); hits need their vectors.
-
-    relevance: 1 asks for the nearest only, 0 for the most different. Similarities are those of the metric.
-    """
-    from vecbench.distance import exact_distances
-
-    if not 0 <= relevance <= 1:
-        raise ConfigError(f"maximal marginal relevance weighs relevance between 0 and 1, got {relevance}")
-    if not hits:
-        return []
-    vectors = np.stack([hit.vector for hit in hits if hit.vector is not None])
-    near = np.array([similarity(float(d), metric) for d in exact_distances(query[None], vectors, metric)[0]])
-    among = np.vectorize(lambda d: similarity(d, metric))(exact_distances(vectors, vectors, metric))
-    chosen: list[int] = [int(near.argmax())]
-    while len(chosen) < min(k, len(hits)):
-        gain = relevance * near - (1 - relevance) * among[:, chosen].max(axis=1)
-        gain[chosen] = -np.inf
-        chosen.append(int(gain.argmax()))
-    return [hits[i] for i in chosen]
+    """k of the hits by maximal marginal relevance, see `vecbench.rag.retrieve.mmr`; hits need their vectors."""
+    choice = MMR(relevance)
+    vectors = [hit.vector for hit in hits if hit.vector is not None]
+    return [hits[i] for i in choice.choose(query, np.stack(vectors), k, metric)] if vectors else []
 
 
 def all_of(parts: Sequence[Filter]) -> Filter:
