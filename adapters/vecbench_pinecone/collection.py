@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -84,6 +85,16 @@ class PineconeCollection(Collection):
         if self._opened.dropped:
             raise CollectionNotFound(f"pinecone: collection {self.spec.name!r} was dropped")
         return self._opened.client
+
+    def _all(self, ask: Callable[[list[float]], list[Any]], queries: list[list[float]]) -> list[list[Any]]:
+        """The answers to all queries, asked side by side.
+
+        Every request has ended before an error is raised: it may end the client, and a request of another thread would
+        leave its connection open for ever.
+        """
+        asked = [self.store.pool.submit(ask, query) for query in queries]
+        wait(asked)
+        return [future.result() for future in asked]
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -193,7 +204,7 @@ class PineconeCollection(Collection):
             return list(index.query(vector=query, **options).matches)
 
         each = queries.tolist()
-        answers = [ask(each[0])] if len(each) == 1 else list(self.store.pool.map(ask, each))
+        answers = [ask(each[0])] if len(each) == 1 else self._all(ask, each)
         wanted = {
             match.id: None
             for matches in answers
