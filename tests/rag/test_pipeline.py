@@ -8,17 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import vecbench.rag.answer
 from vecbench import F, Metric, VectorStore, connect
 from vecbench.embed import MiniLM
-from vecbench.embed.spec import EmbedderSpec, Progress
-from vecbench.errors import CollectionMismatch, ConfigError, DocumentError, EmbedderMismatch, ModelError, StoreClosed
+from vecbench.errors import CollectionMismatch, ConfigError, EmbedderMismatch, ModelError, StoreClosed
 from vecbench.rag import (
     LLM,
-    Document,
     LexicalReranker,
     Message,
     Passage,
@@ -26,92 +23,15 @@ from vecbench.rag import (
     VectorRetriever,
 )
 from vecbench.rag.answer.templates import TEMPLATES, PromptTemplate
-from vecbench.rag.intake import FixedModel, default_splitter, splitter_language
-from vecbench.rag.retrieve.words import tokens
-from vecbench.types import Vectors
+from vecbench.rag.intake import FixedModel
 
-ROOT = Path(__file__).resolve().parents[2]
-MS = 1_000_000
-NO_ANSWER = TEMPLATES["en"].no_answer
-QUESTION = "How long is the notice period?"
-CONTRACT = "The notice period is three months to the end of a quarter."
-DOCUMENTS = [
-    Document(f"# Contract\n\nWork begins at nine.\n\n{CONTRACT}", "contract.md", {"year": 2024}),
-    Document("Holidays are thirty days a year. They lapse in March.", "holidays.txt", {"year": 2025}),
-    Document("def notice(period):\n    return period * 3\n", "notice.py", {"year": 2025}),
-]
-
-
-class Bag:
-    """Vectors of the words of a text: alike where words are shared."""
-
-    def __init__(self, name: str = "bag") -> None:
-        self.spec = EmbedderSpec(name=name, dim=64, max_tokens=256)
-        self.texts = 0
-
-    def embed_documents(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
-        self.texts += len(texts)
-        vectors = np.full((len(texts), self.spec.dim), 0.01, np.float32)
-        for row, text in enumerate(texts):
-            for word in tokens(text):
-                vectors[row, sum(word.encode()) % self.spec.dim] += 1
-        return vectors
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        return self.embed_documents(texts)
-
-
-class Clock:
-    now = 0
-
-    def __call__(self) -> int:
-        return self.now
-
-    def wait(self, ms: float) -> None:
-        self.now += round(ms * MS)
-
-
-class Parrot:
-    """A model that says what it is told to, and keeps what it is asked. It may take its time, by a clock of ours."""
-
-    name = "parrot"
-
-    def __init__(self, *pieces: str, clock: Clock | None = None, ms: float = 0) -> None:
-        self.pieces, self.clock, self.ms = pieces, clock, ms
-        self.asked: list[tuple[Sequence[Message], int, float | None]] = []
-        self.closed = 0
-
-    def complete(self, messages: Sequence[Message], *, max_tokens: int = 512, timeout: float | None = None) -> str:
-        return "".join(self.stream(messages, max_tokens=max_tokens, timeout=timeout))
-
-    def stream(
-        self, messages: Sequence[Message], *, max_tokens: int = 512, timeout: float | None = None
-    ) -> Iterator[str]:
-        self.asked.append((messages, max_tokens, timeout))
-        left = float("inf") if timeout is None else timeout * 1000
-        try:
-            for piece in self.pieces:
-                if self.clock is not None:
-                    self.clock.wait(min(self.ms, left))
-                if (left := left - self.ms) < 0:
-                    raise ModelError("parrot did not finish its answer in time")
-                if piece == "!":
-                    raise ModelError("parrot is broken")
-                yield piece
-        finally:
-            self.closed += 1
+from .pipeline_parts import CONTRACT, DOCUMENTS, NO_ANSWER, QUESTION, ROOT, Bag, Parrot, filled
 
 
 @pytest.fixture
 def store() -> Iterator[VectorStore]:
     with connect("memory") as made:
         yield made
-
-
-def filled(store: VectorStore, **options: Any) -> Rag:
-    rag = Rag(store, embedder=options.pop("embedder", None) or Bag(), **options)
-    rag.add(DOCUMENTS)
-    return rag
 
 
 @pytest.mark.parametrize("name", ["qdrant", "faiss"])
@@ -147,77 +67,6 @@ def test_from_folder_to_answer(name: str, tmp_path: Path) -> None:
         assert rag.remove("contract.md") >= 1
         assert str(rag.ask(QUESTION)) == NO_ANSWER
         assert rag.ask(QUESTION).notes == ()
-
-
-def test_a_file_that_cannot_be_read_is_told_and_kept(store: VectorStore, tmp_path: Path) -> None:
-    from vecbench.rag import Unreadable, UnreadableWarning
-
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text(f"About {name}: {CONTRACT}", "utf-8")
-    rag = Rag(store, embedder=Bag())
-    rag.add(tmp_path)
-    (tmp_path / "a.txt").write_bytes(b"\x00\x01\x02\xff" * 400)
-    with pytest.warns(UnreadableWarning, match=r"a\.txt"):
-        report = rag.add(tmp_path)
-    assert (report.documents, report.removed, report.spared) == (1, 0, 1)
-    assert [s.source for s in rag.sources()] == ["a.txt", "b.txt"]
-    told: list[Unreadable] = []
-    rag.add(tmp_path, on_error=told.append)
-    assert [file.source for file in told] == ["a.txt"]
-    (tmp_path / "a.txt").unlink()
-    assert rag.add(tmp_path).removed == 1
-
-
-def test_documents_have_origins(store: VectorStore) -> None:
-    rag = filled(store)
-    assert rag.add(DOCUMENTS[:1], origin="other").added == 1
-    assert [(s.origin, s.source) for s in rag.sources()] == [
-        *(("documents", d.source) for d in DOCUMENTS),
-        ("other", "contract.md"),
-    ]
-    assert rag.add(DOCUMENTS[:1]).removed == 0  # documents are not all there is, unless that is said
-    assert rag.add(DOCUMENTS[:1], prune=True).removed == 2
-    assert [s.source for s in rag.sources(origin="documents")] == ["contract.md"]
-    assert rag.remove(origin="other") >= 1
-    with pytest.raises(DocumentError, match="comes twice"):
-        rag.add([DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0]])
-    with pytest.raises(ConfigError, match="on_error is for files"):
-        rag.add(DOCUMENTS, on_error=print)
-    with pytest.raises(ConfigError, match="origin or a source"):
-        rag.remove()
-
-
-def test_progress_counts_on_from_kind_to_kind(store: VectorStore) -> None:
-    told: list[tuple[int, int]] = []
-    rag = Rag(store, embedder=Bag())
-    report = rag.add(DOCUMENTS, progress=lambda p: told.append((p.documents, p.chunks)))
-    assert told == sorted(told)
-    assert told[-1] == (3, report.chunks_written)
-
-
-@pytest.mark.parametrize(
-    ("source", "text", "language"),
-    [
-        ("a.md", "text", "markdown"),
-        ("a.py", "x = 1", "python"),
-        ("a.html", "what is left of a page", "text"),
-        ("a", "合同的通知期为三个月。", "chinese"),
-        ("page.html", "合同的通知期为三个月。", "chinese"),
-        ("a.md", "合同的通知期为三个月。", "markdown"),
-    ],
-)
-def test_the_kind_of_text_chooses_the_splitter(source: str, text: str, language: str) -> None:
-    assert splitter_language(Document(text, source)) == language
-    splitter = default_splitter(language, Bag())
-    assert splitter.chunk_size == 223  # 254, less an eighth for headings
-    assert splitter.chunk_overlap == 27
-
-
-def test_chunks_fit_the_model_with_their_headings(minilm: MiniLM) -> None:
-    splitter = default_splitter("text", minilm)
-    chunks = splitter.split("The notice period is three months. " * 200)
-    assert len(chunks) > 1
-    assert all(len(minilm.token_spans(chunk.text)) <= 223 for chunk in chunks)
 
 
 def test_another_embedder_is_refused_first(store: VectorStore) -> None:
@@ -380,119 +229,6 @@ def test_a_model_that_fails_is_an_error(store: VectorStore) -> None:
             _ = stream.answer
 
 
-class Slow:
-    """A retriever and reranker that take their time, by a clock of ours."""
-
-    def __init__(self, clock: Clock, passages: list[Passage], each_ms: float) -> None:
-        self.clock, self.passages, self.each_ms = clock, passages, each_ms
-        self.depths: list[int] = []
-
-    def rerank(self, query: str, passages: Sequence[Passage], k: int | None = None) -> list[Passage]:
-        self.depths.append(len(passages))
-        self.clock.wait(self.each_ms * len(passages))
-        return list(passages)
-
-    def retrieve(self, query: str, k: int = 10, *, where: Any = None) -> list[Passage]:
-        self.clock.wait(5)
-        return self.passages[:k]
-
-
-def slow(store: VectorStore, clock: Clock, **options: Any) -> tuple[Rag, Slow]:
-    made = Slow(clock, [Passage(f"p{n}", f"{CONTRACT} {n}", f"{n}.md", 0, len(CONTRACT) + 2) for n in range(20)], 10)
-    rag = Rag(store, embedder=Bag(), retriever=made, reranker=made, clock=clock, neighbours=0, fetch_k=20, **options)
-    return rag, made
-
-
-def test_a_budget_first_takes_from_reranking(store: VectorStore) -> None:
-    clock = Clock()
-    rag, stages = slow(store, clock)
-    answer = rag.ask(QUESTION)
-    assert stages.depths == [20]
-    assert answer.timings_ns["rerank"] == 200 * MS
-    before = clock.now
-    answer = rag.ask(QUESTION, budget_ms=100)
-    assert stages.depths[-1] == 9  # 100, less 5 kept back and 5 for the search
-    assert clock.now - before == 95 * MS
-    assert answer.notes == ("only 9 of 20 passages were reranked, to keep the latency budget",)
-    answer = rag.ask(QUESTION, budget_ms=30)
-    assert len(stages.depths) == 2
-    assert answer.notes == ("no passages were reranked, to keep the latency budget",)
-    assert "rerank" not in answer.timings_ns
-    assert str(answer).startswith(CONTRACT)
-
-
-def test_a_model_gets_what_is_left(store: VectorStore) -> None:
-    clock = Clock()
-    llm = Parrot("Three months ", "[1].", clock=clock, ms=100)
-    rag, stages = slow(store, clock, llm=llm, answer_tokens=400)
-    assert rag.ask(QUESTION).notes == ()
-    answer = rag.ask(QUESTION, budget_ms=300)  # 300 - 15 - 5 - 200 for the model
-    assert stages.depths == [20, 8]
-    assert answer.text == "Three months [1]."
-    assert llm.asked[-1][2] == pytest.approx(0.2)
-    # Too little time for it: sentences of the passages, and the reranking gets its time back.
-    answer = rag.ask(QUESTION, budget_ms=100)
-    assert len(llm.asked) == 2
-    assert answer.text.startswith(CONTRACT)
-    assert answer.notes == (
-        "only 9 of 20 passages were reranked, to keep the latency budget",
-        "sentences of the passages answer, not the language model, to keep the latency budget",
-    )
-
-
-def test_a_model_that_is_late_is_replaced(store: VectorStore) -> None:
-    clock = Clock()
-    llm = Parrot("Three ", "months.", clock=clock, ms=3000)
-    rag, _ = slow(store, clock, llm=llm, k=2)
-    answer = rag.ask(QUESTION, budget_ms=2000)
-    assert clock.now <= 2000 * MS
-    assert answer.text.startswith(CONTRACT)
-    assert [c.number for c in answer.citations] == [1]
-    assert "the language model was too late (parrot did not finish its answer in time)" in answer.notes
-    llm.ms = 1200
-    before = clock.now
-    stream = rag.stream(QUESTION, budget_ms=2000)
-    assert list(stream) == ["Three "]  # cannot be taken back
-    assert clock.now - before <= 2000 * MS
-    assert any("breaks off at the end of the latency budget" in note for note in stream.answer.notes)
-    with pytest.raises(ConfigError, match="budget_ms is 0"):
-        rag.ask(QUESTION, budget_ms=0)
-
-
-def test_a_listener_who_pauses_does_not_count_as_the_model(store: VectorStore) -> None:
-    clock = Clock()
-    rag, _ = slow(store, clock, llm=Parrot("Three ", "months [1].", clock=clock, ms=10))
-    stream = rag.stream(QUESTION)
-    for _ in stream:
-        clock.wait(60_000)
-    assert stream.answer.timings_ns["llm"] == 20 * MS
-
-
-def test_neighbours_and_words_go_too(store: VectorStore) -> None:
-    clock = Clock()
-    long = Document(
-        "\n\n".join(f"Paragraph {n}. " + "words of a sentence that goes on " * 25 for n in range(6)), "a.txt"
-    )
-    rag = Rag(store, embedder=Bag(), clock=clock)
-    rag.add([long])
-    whole = rag.retrieve("Paragraph 3.", 1)
-    for _ in range(9):
-        rag.costs.learn("neighbours", 50 * MS)
-    alone = rag.retrieve("Paragraph 3.", 1, budget_ms=40)
-    assert len(alone[0].text) < len(whole[0].text)
-    assert alone[0].text in whole[0].text
-    assert whole[0].score is not None  # of the fusion
-    for _ in range(9):
-        rag.costs.learn("hybrid", 50 * MS)
-    vectors_only = rag.retrieve("Paragraph 3.", 1, budget_ms=40)
-    assert vectors_only[0].score is None
-    notes = rag.ask("Paragraph 3.", budget_ms=40).notes
-    assert notes[:2] == (
-        "passages were not joined with their neighbours, to keep the latency budget",
-        "passages were searched by vectors only, to keep the latency budget",
-    )
-
-
 def test_only_what_was_opened_is_closed(store: VectorStore, tmp_path: Path) -> None:
     with filled(store, words_path=tmp_path / "words") as rag:
         rag.ask(QUESTION)
@@ -531,6 +267,8 @@ def test_the_same_awaited(store: VectorStore) -> None:
                 assert await anext(stream) == "Three "
             assert "the answer was not heard to its end" in (await stream.answer()).notes
             assert await rag.aio.remove("contract.md") >= 1
+        with pytest.raises(RuntimeError, match="shutdown"):
+            await rag.aio.ask(QUESTION)
 
     asyncio.run(run())
 

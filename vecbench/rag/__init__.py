@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from vecbench.rag.answer.templates import PromptTemplate
     from vecbench.rag.asking import AnswerStream
     from vecbench.rag.index import AddReport, ChunkIndex, SourceState, open_collection
-    from vecbench.rag.intake import UnreadableWarning
-    from vecbench.rag.load import Unreadable
+    from vecbench.rag.load import Unreadable, UnreadableWarning
     from vecbench.rag.pipeline import Rag
     from vecbench.rag.rerank import CrossEncoderReranker, HostedReranker, LexicalReranker
     from vecbench.rag.retrieve import HybridRetriever, LexicalRetriever, VectorRetriever, merge_neighbours
@@ -84,8 +83,7 @@ _HOME = {
     "AnswerStream": "asking",
     "Rag": "pipeline",
     "RecursiveSplitter": "split.recursive",
-    "Unreadable": "load",
-    "UnreadableWarning": "intake",
+    **dict.fromkeys(("Unreadable", "UnreadableWarning"), "load"),
 }
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from vecbench.filters import Filter
 from vecbench.rag.asking import AnswerStream
 from vecbench.rag.index import AddProgress, AddReport, SourceState
+from vecbench.rag.load.files import Unreadable
 from vecbench.rag.types import Answer, Document, Message, Passage
 
 if TYPE_CHECKING:
-    from vecbench.rag.load import Unreadable
     from vecbench.rag.pipeline import Rag
 
 __all__ = ["AsyncAnswerStream", "AsyncRag"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vecbench.collection import Collection
 from vecbench.embed.minilm import MINILM_SPEC, MiniLM, fixed_model
@@ -17,6 +18,7 @@ from vecbench.embed.spec import Embedder, Progress
 from vecbench.errors import ConfigError, DocumentError
 from vecbench.rag.answer.prompt import estimate_tokens
 from vecbench.rag.index import AddProgress, AddReport, ChunkIndex, SourceState
+from vecbench.rag.load.files import Unreadable, UnreadableWarning, load
 from vecbench.rag.records import Context
 from vecbench.rag.split.lengths import FindsTokens, TokenLength
 from vecbench.rag.split.recursive import RecursiveSplitter
@@ -25,17 +27,10 @@ from vecbench.rag.split.separators import language_of, separators
 from vecbench.rag.types import Document, Splitter
 from vecbench.types import Vectors
 
-if TYPE_CHECKING:
-    from vecbench.rag.load import Unreadable
-
-__all__ = ["FixedModel", "Intake", "UnreadableWarning", "default_splitter", "splitter_language"]
+__all__ = ["FixedModel", "Intake", "default_splitter", "splitter_language"]
 
 _BATCH = 64  # documents grouped by their kind at once
 _MOST_TOKENS = 256  # of a chunk with its headings; longer ones say too much to be found by one vector
-
-
-class UnreadableWarning(UserWarning):
-    """A file could not be read and was left out; what the collection holds of it, it keeps."""
 
 
 class FixedModel:
@@ -118,24 +113,27 @@ class Intake:
         progress: Callable[[AddProgress], None] | None = None,
     ) -> AddReport:
         """See `Rag.add`."""
-        unreadable: set[str] = set()
-
-        def left_out(file: Unreadable) -> None:
-            unreadable.add(file.source)
-            if on_error is not None:
-                on_error(file)
-            else:
-                warnings.warn(f"{file.source}: {file.reason}", UnreadableWarning, stacklevel=2)
-
         if isinstance(what, str | os.PathLike):
-            from vecbench.rag.load import load
-
             path = Path(what).resolve()
-            origin = path.as_posix() if origin is None else origin
-            return self._add(load(path, on_error=left_out), origin, prune is not False, unreadable, progress)
+            left_out = _LeftOut(on_error)
+            report = self._add(
+                load(path, on_error=left_out),
+                path.as_posix() if origin is None else origin,
+                prune=prune is not False,
+                spared=left_out.may_hold,
+                progress=progress,
+            )
+            left_out.sum_up(path)
+            return report
         if on_error is not None:
             raise ConfigError("on_error is for files that cannot be read; documents were given, not a path")
-        return self._add(iter(what), origin or "documents", prune is True, unreadable, progress)
+        return self._add(
+            iter(what),
+            "documents" if origin is None else origin,
+            prune=prune is True,
+            spared=lambda _: False,
+            progress=progress,
+        )
 
     def remove(self, source: str | None = None, *, origin: str | None = None) -> int:
         """Delete documents; the number of their chunks."""
@@ -150,8 +148,9 @@ class Intake:
         self,
         documents: Iterator[Document],
         origin: str,
+        *,
         prune: bool,
-        unreadable: set[str],
+        spared: Callable[[str], bool],
         progress: Callable[[AddProgress], None] | None,
     ) -> AddReport:
         total = AddReport()
@@ -176,7 +175,7 @@ class Intake:
                 _sum(total, self._index(kind).add(alike, origin=origin, progress=show))
         if prune:
             cleared = self._index("text").add(
-                (), origin=origin, prune=True, keep=lambda source: source in seen or source in unreadable
+                (), origin=origin, prune=True, keep=lambda source: source in seen or spared(source)
             )
             cleared.spared -= len(seen)
             _sum(total, cleared)
@@ -195,6 +194,37 @@ class Intake:
     def _changed(self) -> None:
         for changed in self._watchers:
             changed()
+
+
+class _LeftOut:
+    """What a folder held that could not be read: told at once; files that no loader knows, together at the end."""
+
+    def __init__(self, told: Callable[[Unreadable], None] | None) -> None:
+        self._told = told
+        self._sources: set[str] = set()
+        self._unknown: Counter[str] = Counter()
+
+    def __call__(self, file: Unreadable) -> None:
+        self._sources.add(file.source)
+        if self._told is not None:
+            self._told(file)
+        elif file.unknown_kind:
+            self._unknown[PurePosixPath(file.source).suffix or PurePosixPath(file.source).name] += 1
+        else:
+            warnings.warn(f"{file.source}: {file.reason}", UnreadableWarning, stacklevel=2)
+
+    def may_hold(self, source: str) -> bool:
+        """Whether a document may be of a file that could not be read whole, or of a folder that could not be listed."""
+        file = PurePosixPath(source.partition("#")[0])
+        return source in self._sources or not self._sources.isdisjoint(map(str, (file, *file.parents)))
+
+    def sum_up(self, path: Path) -> None:
+        """Warn of the files that no loader knows."""
+        if self._unknown:
+            kinds = ", ".join(f"{number} {kind}" for kind, number in self._unknown.most_common(10))
+            warnings.warn(
+                f"{path}: no loader knows these, which were left out: {kinds}", UnreadableWarning, stacklevel=4
+            )
 
 
 def _sum(total: AddReport, part: AddReport) -> None:

@@ -23,6 +23,7 @@ from vecbench.rag.asking import AnswerStream, Asking, Stages
 from vecbench.rag.budget import Clock, Costs, Deadline
 from vecbench.rag.index import AddProgress, AddReport, SourceState, open_collection
 from vecbench.rag.intake import FixedModel, Intake
+from vecbench.rag.load.files import Unreadable
 from vecbench.rag.records import Context
 from vecbench.rag.rerank.lexical import LexicalReranker
 from vecbench.rag.retrieve.fusion import HybridRetriever
@@ -35,7 +36,6 @@ from vecbench.types import Metric
 
 if TYPE_CHECKING:
     from vecbench.rag.aio import AsyncRag
-    from vecbench.rag.load import Unreadable
 
 __all__ = ["Rag"]
 
@@ -56,7 +56,7 @@ class Rag:
     before and after each are given along.
     llm: an `LLM`; without one the answer is sentences of the passages (`extractive`). language: of the instructions to
     the model, or a `template`. k: passages for an answer. prompt_tokens, answer_tokens: the most of each; counted by
-    count_tokens, which is for the model's tokenizer, and estimated without it.
+    count_tokens, which is for the model's tokenizer, and estimated without it. clock: nanoseconds, for tests.
 
     Raises `EmbedderMismatch`, before anything else is done, where another embedder made the collection.
     """
@@ -138,7 +138,8 @@ class Rag:
 
         origin: names where they come from, the absolute path when not given; "documents" for documents. prune: remove
         what this origin no longer has; True for a path, False for documents, when not given. on_error: called for each
-        file that cannot be read, whose chunks stay as they are; without it `UnreadableWarning` is warned.
+        file that cannot be read, or not to its end, whose chunks stay as they are, and for each of a kind that no
+        loader knows; without it `UnreadableWarning` is warned, once for all files of unknown kinds.
         """
         return self._intake.add(what, origin=origin, prune=prune, on_error=on_error, progress=progress)
 
