@@ -54,7 +54,7 @@ def test_what_is_left_of_a_file_that_breaks_is_kept(store: VectorStore, tmp_path
     rag = Rag(store, embedder=Bag())
     assert rag.add(tmp_path).added == 3
     file.write_text("\n".join([lines[0], "{", lines[2]]), "utf-8")
-    with pytest.warns(UnreadableWarning, match=r"sub/data\.jsonl: line 2"):
+    with pytest.warns(UnreadableWarning, match=r"sub/data\.jsonl#line=2: "):
         report = rag.add(tmp_path)
     assert (report.unchanged, report.removed, report.spared) == (2, 0, 1)
     file.write_text(lines[0], "utf-8")

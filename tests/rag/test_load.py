@@ -16,8 +16,7 @@ import pytest
 
 from vecbench.checks import check_documents, check_metadata
 from vecbench.errors import ConfigError, DocumentError
-from vecbench.rag.load import Unreadable, UnreadableWarning, headings_at, load, page_at
-from vecbench.rag.load.formats import CsvLoader, JsonLinesLoader
+from vecbench.rag.load import CsvLoader, JsonLinesLoader, Unreadable, UnreadableWarning, headings_at, load, page_at
 from vecbench.rag.types import Document, Heading
 
 
@@ -272,9 +271,13 @@ def test_csv_rows(tmp_path: Path) -> None:
     assert (documents[0].text, documents[0].metadata) == ("first; of\nall", {"format": "csv", "name": "Ada"})
     with pytest.raises(DocumentError, match=r"no column 'body'; it has: name, what"):
         list(load(tmp_path / "a.csv", loaders=[CsvLoader("body")]))
-    (tmp_path / "b.csv").write_text("a,b\n1,2,3\n")
-    with pytest.raises(DocumentError, match="row 1 has 3 fields under 2 columns"):
-        list(load(tmp_path / "b.csv"))
+    (tmp_path / "b.csv").write_text("a,b\n1,2,3\n4,5\n6\n")
+    documents, reported = read(tmp_path / "b.csv")
+    assert [d.source for d in documents] == ["b.csv#row=2"]
+    assert reported == {
+        "b.csv#row=1": "it has 3 cells under 2 columns",
+        "b.csv#row=3": "it has 1 cells under 2 columns",
+    }
 
 
 def test_jsonl_lines(tmp_path: Path) -> None:
@@ -288,14 +291,17 @@ def test_jsonl_lines(tmp_path: Path) -> None:
         '{"text": "two", "huge": 1e999, "big": 99999999999999999999}',
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    documents, reported = read(tmp_path)
-    assert [(d.source, d.text) for d in documents] == [("a.jsonl#line=1", "one"), ("a.jsonl#line=7", "two")]
+    for path in (tmp_path, tmp_path / "a.jsonl"):  # the one file that was asked for is no more strict than a folder
+        documents, reported = read(path)
+        assert [d.source for d in documents] == ["a.jsonl#line=1", "a.jsonl#line=7"]
+        assert list(reported) == [f"a.jsonl#line={number}" for number in (2, 3, 4, 6)]
+    assert [d.text for d in documents] == ["one", "two"]
     assert documents[0].metadata == {"format": "jsonl", "n": 1, "tags": ["x"], "id": "k"}
     assert documents[1].metadata == {"format": "jsonl"}
-    assert "line 2 is no usable JSON" in reported["a.jsonl"]
-    assert "and 1 more; the other lines were read" in reported["a.jsonl"]
+    assert "no usable JSON" in reported["a.jsonl#line=2"]
+    assert "lone surrogate" in reported["a.jsonl#line=6"]
     named, _ = read(tmp_path, loaders=[JsonLinesLoader(id_field="id")])
-    assert named[0].source == "a.jsonl#id=k"
+    assert [d.source for d in named] == ["a.jsonl#id=k"]
 
 
 def test_lines_of_a_large_file_are_read_one_by_one(tmp_path: Path) -> None:

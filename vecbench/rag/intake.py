@@ -18,7 +18,8 @@ from vecbench.embed.spec import Embedder, Progress
 from vecbench.errors import ConfigError, DocumentError
 from vecbench.rag.answer.prompt import estimate_tokens
 from vecbench.rag.index import AddProgress, AddReport, ChunkIndex, SourceState
-from vecbench.rag.load.files import Unreadable, UnreadableWarning, load
+from vecbench.rag.load.files import load
+from vecbench.rag.load.reports import Unreadable, UnreadableWarning
 from vecbench.rag.records import Context
 from vecbench.rag.split.lengths import FindsTokens, TokenLength
 from vecbench.rag.split.recursive import RecursiveSplitter
@@ -205,7 +206,7 @@ class _LeftOut:
         self._unknown: Counter[str] = Counter()
 
     def __call__(self, file: Unreadable) -> None:
-        self._sources.add(file.source)
+        self._sources.update((file.source, file.source.rpartition("#")[0] or file.source))  # of a row, the whole file
         if self._told is not None:
             self._told(file)
         elif file.unknown_kind:

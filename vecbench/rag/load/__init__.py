@@ -13,17 +13,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vecbench.rag.load.files import Unreadable, UnreadableWarning, load
-    from vecbench.rag.load.formats import LOADERS, Loader
+    from vecbench.rag.load.files import load
+    from vecbench.rag.load.formats import LOADERS, Loader, MarkdownLoader, TextLoader
+    from vecbench.rag.load.html import HtmlLoader
     from vecbench.rag.load.places import headings_at, page_at
+    from vecbench.rag.load.reports import Unreadable, UnreadableWarning
+    from vecbench.rag.load.rich import DocxLoader, PdfLoader
+    from vecbench.rag.load.rows import CsvLoader, JsonLinesLoader
 
-__all__ = ["LOADERS", "Loader", "Unreadable", "UnreadableWarning", "headings_at", "load", "page_at"]
+__all__ = [
+    "LOADERS",
+    "CsvLoader",
+    "DocxLoader",
+    "HtmlLoader",
+    "JsonLinesLoader",
+    "Loader",
+    "MarkdownLoader",
+    "PdfLoader",
+    "TextLoader",
+    "Unreadable",
+    "UnreadableWarning",
+    "headings_at",
+    "load",
+    "page_at",
+]
 
 _HOME = {
     "LOADERS": "formats",
+    "CsvLoader": "rows",
+    "DocxLoader": "rich",
+    "HtmlLoader": "html",
+    "JsonLinesLoader": "rows",
     "Loader": "formats",
-    "Unreadable": "files",
-    "UnreadableWarning": "files",
+    "MarkdownLoader": "formats",
+    "PdfLoader": "rich",
+    "TextLoader": "formats",
+    "Unreadable": "reports",
+    "UnreadableWarning": "reports",
     "headings_at": "places",
     "load": "files",
     "page_at": "places",

@@ -1,4 +1,4 @@
-"""HTML, PDF and DOCX: the text that a reader sees, with headings and pages by their offsets in it."""
+"""PDF and DOCX: the text that a reader sees, with headings and pages by their offsets in it."""
 
 from __future__ import annotations
 
@@ -11,107 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from vecbench.errors import DocumentError, MissingDependency
-from vecbench.rag.types import Document, Heading
+from vecbench.rag.load.encodings import printable
+from vecbench.rag.load.formats import check_size
+from vecbench.rag.load.writer import Writer
+from vecbench.rag.types import Document
 from vecbench.types import MetadataValue
 
-__all__ = ["DocxLoader", "HtmlLoader", "PdfLoader"]
+__all__ = ["DocxLoader", "PdfLoader"]
 
-_UNSEEN = {"script", "style", "template", "noscript", "nav", "head", "svg", "iframe", "object", "button", "form"}
-_BLOCKS = {
-    "p", "div", "section", "article", "main", "header", "footer", "aside", "ul", "ol", "li", "dl", "dt", "dd", "table",
-    "tr", "blockquote", "pre", "figure", "figcaption", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "br", "body",
-}  # fmt: skip
-_CHARSET = re.compile(rb"""<meta[^>]+charset=["']?\s*([\w-]+)""", re.IGNORECASE)
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_LEFT_OUT = {_W + "del", _W + "moveFrom", _W + "txbxContent", _MC + "Fallback"}
+_MARKS = {_W + "tab": "\t", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "-"}
 _MOST_UNPACKED = 400_000_000  # bytes of a DOCX, unpacked: a real one of that size is hundreds of pages of text alone
-
-
-class _Writer:
-    """Collects blocks of text; knows the offset at which each stands."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.size = 0
-        self.headings: list[Heading] = []
-
-    def block(self, text: str, level: int | None = None) -> None:
-        """A block, set off by an empty line; with a level it is a heading."""
-        if not text.strip():
-            return
-        if self.parts:
-            self._put("\n\n")
-        if level is not None:
-            self.headings.append(Heading(self.size, level, " ".join(text.split())))
-        self._put(text)
-
-    def _put(self, text: str) -> None:
-        self.parts.append(text)
-        self.size += len(text)
-
-    def text(self) -> str:
-        """All of it."""
-        return "".join(self.parts)
-
-
-@dataclass(frozen=True)
-class HtmlLoader:
-    """The visible text of a page: no scripts, styles, navigation or forms; an empty line between blocks."""
-
-    suffixes: tuple[str, ...] = (".html", ".htm", ".xhtml")
-
-    def load(self, path: Path, source: str) -> Iterator[Document]:
-        """One document."""
-        try:
-            from bs4 import BeautifulSoup
-            from bs4.element import NavigableString, PreformattedString, Tag
-        except ImportError as error:
-            raise MissingDependency("Reading HTML", module="bs4", extra="rag") from error
-        from vecbench.rag.load.encodings import as_text
-        from vecbench.rag.load.formats import read_whole
-
-        data = read_whole(path)
-        declared = _CHARSET.search(data[:4096])
-        text = as_text(data, declared[1].decode("ascii") if declared else None)
-        try:
-            soup = BeautifulSoup(text, "lxml")
-        except RecursionError as e:
-            raise DocumentError("its elements are nested too deeply") from e
-        writer = _Writer()
-        line: list[str] = []
-        level: int | None = None
-
-        def end_block() -> None:
-            nonlocal line
-            writer.block(" ".join("".join(line).split()), level)
-            line = []
-
-        # Walked with a stack of its own: a page can be nested deeper than Python's calls may be.
-        stack: list[Any] = [soup]
-        while stack:
-            node = stack.pop()
-            if node is None:  # the end of a block
-                end_block()
-                level = None
-            elif isinstance(node, str) and not isinstance(node, Tag):
-                if not isinstance(node, PreformattedString) and isinstance(node, NavigableString):
-                    line.append(str(node))
-            elif node.name == "pre":
-                end_block()
-                writer.block(node.get_text().strip("\n"))
-            elif node.name not in _UNSEEN:
-                block = node.name in _BLOCKS
-                if block:
-                    end_block()
-                    level = int(node.name[1]) if re.fullmatch("h[1-6]", node.name) else level
-                    stack.append(None)
-                stack.extend(reversed(list(node.children)))
-        end_block()
-        metadata: dict[str, MetadataValue] = {"format": "html"}
-        if soup.title is not None and (title := " ".join(soup.title.get_text().split())):
-            metadata["title"] = title
-        language = soup.html.get("lang") if soup.html is not None else None
-        if isinstance(language, str) and language.strip():
-            metadata["language"] = language.strip()
-        yield Document(writer.text(), source, metadata, writer.headings)
 
 
 @dataclass(frozen=True)
@@ -126,10 +38,8 @@ class PdfLoader:
             from pypdf import PdfReader
         except ImportError as error:
             raise MissingDependency("Reading PDF", module="pypdf", extra="rag") from error
-        from vecbench.rag.load.formats import read_whole
-
         logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of every harmless flaw of a file
-        read_whole(path)  # for its size alone
+        check_size(path)
         try:
             reader = PdfReader(path)
             if reader.is_encrypted and not reader.decrypt(""):
@@ -138,7 +48,7 @@ class PdfLoader:
             pages: list[int] = []
             size = empty = 0
             for page in reader.pages:
-                text = _printable(page.extract_text())
+                text = printable(page.extract_text())
                 empty += not text.strip()
                 pages.append(size)
                 parts.append(text)
@@ -152,10 +62,10 @@ class PdfLoader:
         if pages and empty == len(pages):
             raise DocumentError(f"none of its {len(pages)} pages holds text; it may be a scan: run OCR first")
         metadata: dict[str, MetadataValue] = {"format": "pdf"}
-        metadata |= {name: _printable(str(fact)) for name, fact in facts.items() if fact and str(fact).strip()}
+        metadata |= {name: printable(str(fact)) for name, fact in facts.items() if fact and str(fact).strip()}
         if empty:
             metadata["pages_without_text"] = empty
-        yield Document("\n\n".join(parts), source, metadata, (), pages)
+        yield Document("\n\n".join(parts), source, metadata, (), tuple(pages))
 
 
 @dataclass(frozen=True)
@@ -168,43 +78,86 @@ class DocxLoader:
         """One document."""
         try:
             import docx
-            from docx.table import Table
+            from docx.text.paragraph import Paragraph
         except ImportError as error:
             raise MissingDependency("Reading DOCX", module="docx", extra="rag") from error
-        from vecbench.rag.load.formats import read_whole
-
-        read_whole(path)
+        check_size(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(part.file_size for part in archive.infolist())
             if unpacked > _MOST_UNPACKED:
                 raise DocumentError(f"it unpacks to {unpacked:,} bytes; no document is that large")
             document = docx.Document(str(path))
-            writer = _Writer()
-            for item in document.iter_inner_content():
-                if isinstance(item, Table):
-                    rows = [" | ".join(cell.text.strip() for cell in row.cells) for row in item.rows]
-                    writer.block(_printable("\n".join(rows)))
+            writer = Writer()
+            for element in _blocks(document.element.body):
+                if element.tag == _W + "tbl":
+                    writer.block("\n".join(_rows(element)))
                 else:
-                    writer.block(_printable(item.text), _style_level(item))
+                    writer.block(_words(element), _level(Paragraph(element, document)))
             facts = {"title": document.core_properties.title, "author": document.core_properties.author}
         except DocumentError:
             raise
         except Exception as e:  # a damaged file fails in zipfile, lxml and python-docx, each in its own ways
             raise DocumentError(f"it is not a readable DOCX ({type(e).__name__}: {str(e)[:200]})") from e
         metadata: dict[str, MetadataValue] = {"format": "docx"}
-        metadata |= {name: _printable(fact) for name, fact in facts.items() if fact and fact.strip()}
-        yield Document(writer.text(), source, metadata, writer.headings)
+        metadata |= {name: printable(fact) for name, fact in facts.items() if fact and fact.strip()}
+        yield Document(writer.text(), source, metadata, tuple(writer.headings))
 
 
-def _style_level(paragraph: Any) -> int | None:
-    name = (paragraph.style.name if paragraph.style is not None else "") or ""
+def _blocks(parent: Any) -> Iterator[Any]:
+    """Paragraphs and tables in their order; those in content controls too, which python-docx passes over."""
+    stack = [iter(parent)]
+    while stack:
+        element = next(stack[-1], None)
+        if element is None:
+            stack.pop()
+        elif element.tag in {_W + "p", _W + "tbl"}:
+            yield element
+        elif element.tag in {_W + "sdt", _W + "sdtContent", _W + "customXml", _W + "ins", _W + "moveTo"}:
+            stack.append(iter(element))
+
+
+def _words(paragraph: Any) -> str:
+    """The text of a paragraph as it reads with all changes accepted: what was inserted, without what was deleted."""
+    parts: list[str] = []
+    stack = [iter(paragraph)]
+    while stack:
+        element = next(stack[-1], None)
+        if element is None:
+            stack.pop()
+        elif element.tag == _W + "t":
+            parts.append(element.text or "")
+        elif element.tag in _MARKS:
+            parts.append(_MARKS[element.tag])
+        elif element.tag not in _LEFT_OUT and element.tag != _W + "pPr":
+            stack.append(iter(element))
+    return printable("".join(parts))
+
+
+def _rows(table: Any) -> Iterator[str]:
+    """The rows of a table, ` | ` between cells; a merged cell once, a table inside a cell in its place."""
+    for row in table.iter(_W + "tr"):
+        if next(row.iterancestors(_W + "tbl")) is table:
+            cells = (cell for cell in row.iter(_W + "tc") if next(cell.iterancestors(_W + "tr")) is row)
+            yield " | ".join(" ".join(" ".join(map(_words, cell.iter(_W + "p"))).split()) for cell in cells)
+
+
+def _level(paragraph: Any) -> int | None:
+    """The level of a heading: by the outline that the paragraph or its style gives, or by the style's name."""
+    style = paragraph.style
+    name = (style.name if style is not None else "") or ""
     if name == "Title":
         return 1
-    found = re.fullmatch(r"[Hh]eading (\d)", name)
+    properties = [paragraph._p.pPr]
+    seen: set[str] = set()
+    while style is not None and style.style_id not in seen:  # a style can be based on itself, by way of others
+        seen.add(style.style_id)
+        properties.append(style.element.pPr)
+        style = style.base_style
+    for given in properties:
+        level = None if given is None else given.find(_W + "outlineLvl")
+        if level is not None:
+            number = int(level.get(_W + "val", "9"))
+            return number + 1 if number < 9 else None  # 9 is the level of a text
+    found = re.fullmatch(r"[Hh]eading ([1-9])", name)
     return int(found[1]) if found else None
-
-
-def _printable(text: str) -> str:
-    """Without NUL, and without lone surrogates, which damaged fonts give."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
