@@ -45,10 +45,9 @@ class Candidates:
             exact = (self.floor * factor - slack).astype(np.float32)
         return np.nextafter(exact, np.float32(-np.inf))
 
-    def raise_floor(self, low: _Floats) -> None:
-        """Take account of k or more rows, each once, whose scores are at least `low`, float64 (count, rows)."""
-        at = low.shape[1] - self._k
-        np.maximum(self.floor, np.partition(low, at, axis=1)[:, at], out=self.floor)
+    def raise_floor(self, scores: _Floats) -> None:
+        """Take account of what k rows of each query are proven to score, float64 (count,)."""
+        np.maximum(self.floor, scores, out=self.floor)
 
     def add(self, which: npt.NDArray[np.int64], rows: _Rows, low: _Floats, high: _Floats) -> None:
         """Keep rows with the bounds of their scores; which: their queries, ascending. No row may come twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,6 +53,21 @@ def exact_distances(queries: npt.ArrayLike, base: npt.ArrayLike, metric: Metric)
     return np.asarray(1.0 - dots / (np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(x, axis=1)[None, :]))
 
 
+class _Scratch(threading.local):
+    """Room for one step of `distances_to`: fresh pages from the system would take as long as the arithmetic."""
+
+    def __init__(self) -> None:
+        self._floats, self._doubles = np.empty(0, np.float32), np.empty(0)
+
+    def of(self, rows: int, dim: int) -> tuple[Vectors, FloatArray]:
+        if len(self._floats) < rows * dim:
+            self._floats, self._doubles = np.empty(rows * dim, np.float32), np.empty(rows * dim)
+        return self._floats[: rows * dim].reshape(rows, dim), self._doubles[: rows * dim].reshape(rows, dim)
+
+
+_scratch = _Scratch()
+
+
 def distances_to(
     query: npt.NDArray[np.float32], base: Vectors, rows: npt.NDArray[np.int64], metric: Metric
 ) -> FloatArray:
@@ -59,7 +75,7 @@ def distances_to(
     wide = query.astype(np.float64)
     out = np.empty(len(rows))
     step = max(1, min(_CACHED_FLOATS // base.shape[1], len(rows)))
-    vectors, work = np.empty((step, base.shape[1]), base.dtype), np.empty((step, base.shape[1]))
+    vectors, work = _scratch.of(step, base.shape[1])
     norm = float(np.sqrt((wide * wide).sum()))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]

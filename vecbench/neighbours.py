@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vecbench.candidates import Candidates
 from vecbench.distance import distances_to
+from vecbench.errors import ConfigError
 from vecbench.products import Block, Products, Side
 from vecbench.types import Metric, Vectors
 
@@ -29,7 +30,7 @@ MEMORY_BYTES = 512 * 2**20
 _TILE = 1024  # queries that one thread multiplies with one block of rows: BLAS packs each block once for all of them
 _BLOCK = 1024
 _CHUNK = 8  # blocks for each thread between two meetings of all threads
-_SAMPLE_SHARE = 64  # one row in so many is read first, so that few of the rest look near enough to be kept
+_SAMPLE_SHARE = 128  # one row in so many is read first, so that few of the rest look near enough to be kept
 _SMALL = 1 << 27  # multiplications, below which threads cost more than they bring
 _MORE = 28  # beyond k of what `Largest` gives, so that rounding seldom sends a query back to the processor
 
@@ -66,7 +67,7 @@ def nearest(
     number. base may be a memory map: it is read in order, never whole. threads: None for every processor that this
     process may use. memory_bytes: what may be used beside arguments and result; queries that do not fit are done in
     turns. largest: finds the candidates on another device. Raises DatasetError for NaN and infinity, and for a zero
-    vector under cosine.
+    vector under cosine, ConfigError where `largest` multiplies with less precision than float32.
     """
     many = worth_threads(queries, base)
     turn = queries_at_once(k, base.shape[1], memory_bytes)
@@ -172,7 +173,8 @@ class Search:
         self._tiles: list[_Tile] = []
         if self.k and len(queries):
             wide = self._products.about_centre(queries, first_query)
-            parts = max(-(-len(queries) // _TILE), min(workers.threads, len(queries)))
+            rounds = -(-len(queries) // (_TILE * workers.threads))
+            parts = min(rounds * workers.threads, len(queries))  # so that no thread waits for another's last tile
             for part in range(parts):
                 start, stop = (len(queries) * i // parts for i in (part, part + 1))
                 self._tiles.append(self._tile(start, queries[start:stop], wide[start:stop]))
@@ -263,14 +265,15 @@ class Search:
     def _sample(self, positions: _Rows) -> None:
         """Find out from some rows how near the k nearest of all must at least be; they are read again in their turn."""
         blocks = self._blocks(positions)
+        if len({block.scale for block in blocks}) > 1:
+            return
 
         def look(tile: _Tile) -> None:
-            low = np.empty((len(tile.queries), len(positions)))
+            side, scores = tile.side(blocks[0].scale), np.empty((len(tile.queries), len(positions)), np.float32)
             for i, block in enumerate(blocks):
-                side, part = tile.side(block.scale), low[:, i * _BLOCK : i * _BLOCK + len(block.rows)]
-                np.subtract(side.rows @ block.rows.T, self._products.slack(side, block.reach)[:, None], out=part)
-                part /= side.factor[:, None]
-            tile.found.raise_floor(low)
+                np.matmul(side.rows, block.rows.T, out=scores[:, i * _BLOCK : i * _BLOCK + len(block.rows)])
+            slack = self._products.slack(side, max(block.reach for block in blocks))
+            tile.found.raise_floor(self._kth(scores, slack, side))
 
         self._workers.map(look, self._tiles)
 
@@ -285,7 +288,7 @@ class Search:
                 np.matmul(side.rows, block.rows.T, out=scores)
                 slack = self._products.slack(side, block.reach)
                 if shape[1] >= self.k and np.isneginf(tile.found.floor).any():
-                    tile.found.raise_floor((scores - slack[:, None]) / side.factor[:, None])
+                    tile.found.raise_floor(self._kth(scores, slack, side))
                 limits = tile.found.limits(slack, side.factor)
                 if done is not None:
                     limits[done] = np.inf
@@ -297,6 +300,11 @@ class Search:
                     self._keep(tile, which, found, scores.reshape(-1)[hits], slack=slack, side=side)
         finally:
             self._scores.put((floats, bools))
+
+    def _kth(self, scores: Vectors, slack: _Floats, side: Side) -> _Floats:
+        """What k of these rows are proven to score, for each query."""
+        at = scores.shape[1] - self.k
+        return np.asarray((np.partition(scores, at, axis=1)[:, at] - slack) / side.factor)
 
     @staticmethod
     def _keep(tile: _Tile, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> None:
@@ -318,8 +326,11 @@ class Search:
         def take(tile: _Tile) -> None:
             side, part = tile.side(scale), slice(tile.start, tile.start + len(tile.queries))
             slack, its = self._products.slack(side, reach), scores[part]
+            true = np.einsum("ij,ij->i", side.rows, self._room[columns[part][:, 0]], dtype=np.float64)
+            if (np.abs(true - its[:, 0]) > slack).any():
+                raise ConfigError("the device multiplies with less precision than float32; compute without it")
             if count >= self.k:
-                tile.found.raise_floor((its - slack[:, None]) / side.factor[:, None])
+                tile.found.raise_floor(self._kth(its, slack, side))
             limits = tile.found.limits(slack, side.factor)
             done = (its[:, -1] < limits) | (count == len(numbers))
             which, column = np.nonzero((its >= limits[:, None]) & done[:, None])

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vecbench.cli.main import app
+from vecbench.cli.truth import _device
 from vecbench.distance import exact_distances
 from vecbench.registry import dataset_source
 from vecbench.truth import ground_truth
@@ -28,16 +29,53 @@ def test_it_is_computed_once_and_found_by_a_run(tmp_path: Path, monkeypatch: pyt
     assert again.exit_code == 0, again.output
     assert f"it was kept already, {first['sha256'][:16]}" in again.stdout
     data = dataset_source(str(tmp_path / "mine.npy")).load()
+    written = CliRunner().invoke(app, [*arguments, "--threads", "2", "--out", str(tmp_path / "found.npz")])
+    assert written.exit_code == 0, written.output
     kept = ground_truth(data, Metric.EUCLIDEAN, 7, compute=False)
     nearest = np.argsort(exact_distances(data.queries, data.base, Metric.EUCLIDEAN), axis=1, kind="stable")[:, :7]
     assert np.array_equal(kept.rows, nearest)
+    with np.load(tmp_path / "found.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["rows"], nearest)
+        assert np.array_equal(file["distances"], kept.distances)
+        assert file["ids"].tolist() == [[data.ids[row] for row in rows] for rows in nearest.tolist()]
+    refused = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "found.npz")])
+    assert refused.exit_code == 2
+    assert "give --force" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--metric", "manhattan"], "'manhattan' is not known"), (["--k", "0"], "--k must be at least 1")],
+    [
+        (["--metric", "manhattan"], "'manhattan' is not known"),
+        (["--k", "0"], "--k must be at least 1"),
+        (["--threads", "0"], "--threads must be at least 1"),
+        (["--memory", "63"], "--memory must be at least 64"),
+        (["--out", "x.npz"], "choose with --metric euclidean"),
+        (["--metric", "dot", "--out", "x.npy"], "must end in .npz"),
+        (["--metric", "dot", "--out", "nowhere/x.npz"], "nothing can be written to nowhere"),
+    ],
 )
 def test_what_cannot_be_computed_is_refused(options: list[str], message: str) -> None:
     refused = CliRunner().invoke(app, ["truth", "glosses-10k", *options])
     assert refused.exit_code == 2
     assert message in refused.stderr
+
+
+def test_the_first_device_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        def __init__(self, device: object) -> None:
+            self._device = device
+
+        def load(self) -> object:
+            return lambda: self._device
+
+    device = object()
+    asked: list[str] = []
+
+    def points(*, group: str) -> list[Point]:
+        asked.append(group)
+        return [Point(None), Point(device), Point(object())]
+
+    monkeypatch.setattr("importlib.metadata.entry_points", points)
+    assert _device() is device
+    assert asked == ["vecbench.devices"]

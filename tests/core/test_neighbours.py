@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vecbench import neighbours
 from vecbench.distance import paired_distances
-from vecbench.errors import DatasetError
-from vecbench.neighbours import MEMORY_BYTES, nearest
+from vecbench.errors import ConfigError, DatasetError
+from vecbench.neighbours import MEMORY_BYTES, Largest, nearest
+from vecbench.products import Products
 from vecbench.types import Metric, Vectors
+from vecbench_faiss.neighbours import LargestByFaiss, on_gpu
 
 
 def by_hand(
@@ -101,3 +104,101 @@ def test_what_has_no_distance_is_refused() -> None:
     broken[17] = 0
     with pytest.raises(DatasetError):
         nearest(queries, broken, 5, Metric.COSINE)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("kind", ["plain", "ties", "lengths"])
+def test_the_size_of_blocks_changes_nothing(kind: str, metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, queries = data(kind, 3000)
+    expected = by_hand(queries, base, 30, metric)
+    for tile, block, chunk, share in ((7, 33, 2, 128), (64, 512, 1, 2), (1, 1000, 3, 30)):
+        for name, value in (("_TILE", tile), ("_BLOCK", block), ("_CHUNK", chunk), ("_SAMPLE_SHARE", share)):
+            monkeypatch.setattr(neighbours, name, value)
+        rows, distances = nearest(queries, base, 30, metric, threads=2)
+        assert np.array_equal(rows, expected[0])
+        assert distances.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize(("base_is", "query_is"), [(1e37, 1), (1, 1e37), (1e-42, 1), (1, 1e-42), (1e-42, 1e37)])
+def test_the_ends_of_float32_are_as_exact_as_its_middle(metric: Metric, base_is: float, query_is: float) -> None:
+    """Squares overflow or vanish in float32 there, and a tenth of the rows is of ordinary size."""
+    rng = np.random.default_rng(5)
+    base, queries = rng.normal(size=(2000, 8)), rng.normal(size=(20, 8))
+    base[::10] *= base_is
+    small, few = base.astype(np.float32), (queries * query_is).astype(np.float32)
+    rows, distances = nearest(few, small, 40, metric)
+    expected_rows, expected = by_hand(few, small, 40, metric)
+    assert np.array_equal(rows, expected_rows)
+    assert distances.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("kind", ["plain", "far", "lengths", "tiny"])
+def test_no_product_is_further_from_the_score_than_its_slack(kind: str, metric: Metric) -> None:
+    """What the whole proof stands on, held against float64 products of the same vectors."""
+    base, queries = data(kind, 500)
+    products = Products(metric, base)
+    side_of = products.about_centre(queries)
+    block = products.block(base, np.arange(len(base)), np.empty((len(base), products.width), np.float32))
+    side = products.left(side_of, block.scale)
+    x, q = base.astype(np.float64) - products.centre, queries.astype(np.float64) - products.centre
+    true = q @ x.T
+    if metric is Metric.EUCLIDEAN:
+        true -= (x * x).sum(1) / 2
+    elif metric is Metric.COSINE:
+        true /= np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(x, axis=1)
+    off = np.abs((side.rows @ block.rows.T).astype(np.float64) - true * side.factor[:, None])
+    slack = products.slack(side, block.reach)
+    assert (off <= slack[:, None]).all()
+    assert (slack <= 1e-4 * (np.abs(true * side.factor[:, None]).max(axis=1) + side.norms * block.reach)).all()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("kind", ["plain", "ties", "cluster", "lengths"])
+def test_another_device_finds_candidates_and_changes_nothing(kind: str, metric: Metric) -> None:
+    """By FAISS on the CPU: the same calls as on a GPU, but for the device. Of many ties it leaves some out."""
+    import faiss
+
+    device = LargestByFaiss(faiss)
+    device.block_rows = 2048
+    base, queries = data(kind)
+    rows, distances = nearest(queries, base, 100, metric, largest=device)
+    expected_rows, expected = by_hand(queries, base, 100, metric)
+    assert np.array_equal(rows, expected_rows)
+    assert distances.tobytes() == expected.tobytes()
+
+
+class LastFirst:
+    """A device that gives level rows last first, and multiplies in a precision of its own."""
+
+    block_rows, most = 4096, 2048
+
+    def __init__(self, precision: npt.DTypeLike) -> None:
+        self._precision = precision
+
+    def __call__(self, queries: Vectors, rows: Vectors, count: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        scores = (queries.astype(self._precision) @ rows.astype(self._precision).T).astype(np.float32)
+        found = len(rows) - 1 - np.argsort(-scores[:, ::-1], axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(scores, found, axis=1), found
+
+
+def test_level_rows_come_in_the_order_of_their_numbers_however_they_were_found() -> None:
+    base, queries = data("plain", 3000)
+    twice = np.concatenate([base, base])
+    device: Largest = LastFirst(np.float64)
+    rows, _ = nearest(queries, twice, 11, Metric.EUCLIDEAN, largest=device)
+    assert np.array_equal(rows, by_hand(queries, twice, 11, Metric.EUCLIDEAN)[0])
+
+
+def test_a_device_of_less_precision_is_refused() -> None:
+    base, queries = data("plain", 3000)
+    device: Largest = LastFirst(np.float16)
+    with pytest.raises(ConfigError, match="less precision than float32"):
+        nearest(queries, base, 10, Metric.EUCLIDEAN, largest=device)
+
+
+def test_no_gpu_is_no_device() -> None:
+    import faiss
+
+    assert (on_gpu() is None) == (faiss.get_num_gpus() == 0)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbench.cli.output import complain, console, figure, print_json
+from vecbench.cli.output import complain, console, figure, print_json, require_writable
 from vecbench.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
+    from vecbench.dataset import Dataset
+    from vecbench.neighbours import Largest
+    from vecbench.truth import GroundTruth
     from vecbench.types import Metric
 
 __all__ = ["truth"]
+
+_LEAST_MB = 64
 
 
 def truth(
@@ -29,13 +37,26 @@ def truth(
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", help="Neighbours of each query, nearest first.")] = 100,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.npz", help="Write them too: arrays rows, ids, distances (queries × k)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help="[default: every processor]", show_default=False)
+    ] = None,
+    memory: Annotated[
+        int, typer.Option("--memory", metavar="MB", help="Memory to use beside the vectors; it changes no result.")
+    ] = 512,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compute the exact neighbours of every query, and keep them for the runs to come.
 
-    Candidates come from blocked float32 matrix products, and are ranked in float64: the result is exact, also where
-    rows are equally near. What is kept already is not computed again. `vecbench run` does the same by itself.
+    Candidates come from blocked float32 matrix products, on a GPU where FAISS has one, and are ranked in float64: the
+    result is exact, also where rows are equally near. What is kept already is not computed again. A long computation
+    keeps its parts: after Ctrl-C or a crash, the same command goes on from there. `vecbench run` computes what it needs
+    by itself.
 
     \b
     Examples:
@@ -48,31 +69,34 @@ def truth(
 
     source = dataset_source(dataset)
     metrics = _metrics(metric, source.card.metric)
-    if k < 1:
-        raise ConfigError(f"--k must be at least 1, got {k}")
+    for option, number, least in (("--k", k, 1), ("--threads", threads, 1), ("--memory", memory, _LEAST_MB)):
+        if number is not None and number < least:
+            raise ConfigError(f"{option} must be at least {least}, got {number}")
+    if out is not None:
+        if len(metrics) > 1:
+            raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {metrics[0].value}")
+        if out.suffix != ".npz":
+            raise ConfigError(f"--out {out}: the name must end in .npz")
+        require_writable(out, force=force)
     busy = console(stderr=True)
     with busy.status(f"loading {source.name} …"):
         data = source.load()
-    peak = sgemm_gflops()
-    rows = []
+    peak, device = sgemm_gflops(), _device()
+    rows: list[dict[str, Any]] = []
     for each in metrics:
-        computed: list[int] = []
         with busy.status(f"{each.value} …") as status:
-
-            def show(done: int, total: int, name: str = each.value, computed: list[int] = computed) -> None:
-                computed[:] = [done]
-                if not quiet:
-                    status.update(f"{name}: {done:,} of {total:,} queries")
-
-            start = time.perf_counter()
-            found = ground_truth(data, each, k, progress=show)
-            seconds = time.perf_counter() - start
-        work = 2 * len(data.queries) * len(data.base) * data.dim / 1e9
-        rate = work / seconds if computed else None
+            meter = _Meter(data, each, None if quiet else status)
+            found = ground_truth(
+                data, each, k, progress=meter, threads=threads, memory_bytes=memory * 2**20, largest=device
+            )
+            seconds, rate = meter.seconds(), meter.gflops()
         rows.append(
             {"metric": each.value, "k": found.k, "queries": len(found.rows), "sha256": found.sha256,
-             "seconds": seconds, "gflops": rate, "sgemm_gflops": peak, "folder": str(default_truth_dir())}
+             "seconds": seconds, "gflops": rate, "sgemm_gflops": peak, "gpu": device is not None,
+             "folder": str(default_truth_dir())}
         )  # fmt: skip
+        if out is not None:
+            _write(out, data, found)
         if not as_json:
             told = "it was kept already" if rate is None else f"{seconds:.2f} s, {figure(rate, 0)} GFLOP/s"
             typer.echo(
@@ -83,6 +107,62 @@ def truth(
     else:
         complain(f"{figure(peak, 0)} GFLOP/s: what this machine's matrix product reaches", head="sgemm")
         complain(str(default_truth_dir()), head="kept in")
+
+
+class _Meter:
+    """Shows how far a computation is, how fast, and how long it will take; it is told (queries done, all queries)."""
+
+    def __init__(self, data: Dataset, metric: Metric, status: Status | None) -> None:
+        self._work = 2 * len(data.queries) * len(data.base) * data.dim / 1e9
+        self._metric, self._status = metric, status
+        self._start = time.perf_counter()
+        self._first: tuple[float, float] | None = None  # time and share: what was done before may be an earlier call's
+
+    def __call__(self, done: int, total: int) -> None:
+        now, share = time.perf_counter(), done / total
+        if self._first is None:
+            self._first = (now, share)
+        if self._status is None or share == self._first[1]:
+            return
+        rate = (share - self._first[1]) / (now - self._first[0])
+        self._status.update(
+            f"{self._metric.value}: {share:.0%} of {total:,} queries, {figure(rate * self._work, 0)} GFLOP/s, "
+            f"{figure((1 - share) / rate, 0)} s left"
+        )
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def gflops(self) -> float | None:
+        """The rate of what was computed just now; None where nothing was."""
+        if self._first is None:
+            return None
+        if self._first[1] < 0.1:  # hardly anything was kept of an earlier call
+            return self._work / self.seconds()
+        left = 1 - self._first[1]
+        return self._work * left / (time.perf_counter() - self._first[0]) if left else self._work / self.seconds()
+
+
+def _device() -> Largest | None:
+    """The first GPU that an installed package can use, through the entry points "vecbench.devices"."""
+    from importlib.metadata import entry_points
+
+    devices = (point.load()() for point in entry_points(group="vecbench.devices"))
+    return next((device for device in devices if device is not None), None)
+
+
+def _write(out: Path, data: Dataset, found: GroundTruth) -> None:
+    import numpy as np
+
+    ids = np.array([[data.ids[row] for row in rows] for rows in found.rows.tolist()], np.str_)
+    part = out.with_name(out.name + ".part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, rows=found.rows, ids=ids, distances=found.distances)
+        part.replace(out)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise ConfigError(f"{out} cannot be written: {e.strerror or e}") from e
 
 
 def _metrics(given: list[str] | None, own: Metric | None) -> list[Metric]:
