@@ -6,21 +6,24 @@ import contextlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from vecbench.formats.blocks import mapped_file
 from vecbench.types import Records, Vectors
 
-__all__ = ["BATCH", "HELD_BYTES", "batches", "drop_pages", "insertion_order", "mapped_file", "open_rows", "save_rows"]
+__all__ = ["BATCH", "HELD_BYTES", "batches", "drop_pages", "insertion_order", "open_rows", "save_rows"]
 
 BATCH = 1000
 HELD_BYTES = 256_000_000  # a base of up to so many bytes is prepared whole before the first row is sent
 _WINDOW_ROWS = 16_384
+_Numbers: TypeAlias = npt.NDArray[np.int64]
 _RUN = 64  # rows that stay together when a file is too large for a row of it to be read at a time
 
 
-def insertion_order(n: int, seed: int, *, whole: bool) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+def insertion_order(n: int, seed: int, *, whole: bool) -> Iterator[_Numbers]:
     """Row numbers in windows, every row once, the same for the same seed.
 
     whole: one permutation of everything. Else runs of 64 neighbouring rows are shuffled, and the rows inside a window
@@ -41,43 +44,32 @@ def batches(base: Vectors, seed: int, buckets: int) -> Iterator[list[Records]]:
 
     A row's number is its id; its metadata is `bucket`, the number modulo `buckets`, to filter by.
     """
-    for order in insertion_order(len(base), seed, whole=base.nbytes <= HELD_BYTES):
-        # Read in the order of the file, and brought into the order of insertion in memory.
-        sorted_rows = np.sort(order) if base.nbytes > HELD_BYTES else None
-        block = None if sorted_rows is None else np.ascontiguousarray(base[sorted_rows], np.float32)
+    whole = base.nbytes <= HELD_BYTES
+    for order in insertion_order(len(base), seed, whole=whole):
+        source, places = (base, order) if whole else _in_order_of_the_file(base, order)
         made = []
         for start in range(0, len(order), BATCH):
-            part = order[start : start + BATCH]
-            if block is None or sorted_rows is None:
-                vectors = np.ascontiguousarray(base[part], np.float32)
-            else:
-                vectors = block[np.searchsorted(sorted_rows, part)]
-            numbers = part.tolist()
+            numbers = order[start : start + BATCH].tolist()
+            vectors = np.ascontiguousarray(source[places[start : start + BATCH]], np.float32)
             made.append(Records([str(i) for i in numbers], vectors, [{"bucket": i % buckets} for i in numbers]))
-        block = None  # not held while the window is sent
+        del source  # not held while the window is sent
         yield made
 
 
-def mapped_file(vectors: Vectors) -> tuple[Path, int] | None:
-    """The file that an array is a view of, and the offset in bytes at which it begins; None for one in memory."""
-    held: Any = vectors
-    root: np.memmap[Any, Any] | None = None  # a view of a mapped array is one too, but only the first has its address
-    while held is not None:
-        if isinstance(held, np.memmap) and held.filename is not None:
-            root = held
-        held = getattr(held, "base", None)
-    if root is None:
-        return None
-    return Path(str(root.filename)).resolve(), int(root.offset) + vectors.ctypes.data - root.ctypes.data
+def _in_order_of_the_file(base: Vectors, order: _Numbers) -> tuple[Vectors, _Numbers]:
+    """The rows of a window in memory, read from first to last, and where in them each of `order` is."""
+    by_place = np.argsort(order)
+    places = np.empty_like(by_place)
+    places[by_place] = np.arange(len(order))
+    return base[order[by_place]], places
 
 
 def save_rows(vectors: Vectors, path: Path) -> dict[str, Any]:
     """Where another process finds the array: the file that it is mapped from, or one that is written at `path`."""
-    place = mapped_file(vectors) if vectors.flags.c_contiguous else None
-    if place is None:
+    if (place := mapped_file(vectors)) is None:
         np.save(path, vectors)
         return {"npy": str(path)}
-    return {"raw": str(place[0]), "offset": place[1], "shape": list(vectors.shape)}
+    return {"raw": str(place[0].resolve()), "offset": place[1], "shape": list(vectors.shape)}
 
 
 def open_rows(place: dict[str, Any]) -> Vectors:
