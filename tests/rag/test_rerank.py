@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pytest
 
 import vecbench.rag.rerank
+from vecbench.endpoint import asked_wait_seconds
 from vecbench.errors import ConfigError, MissingDependency, ModelError
 from vecbench.rag.rerank import CrossEncoderReranker, HostedReranker, LexicalReranker
-from vecbench.rag.rerank.hosted import VENDORS, _asked_wait_seconds
+from vecbench.rag.rerank.hosted import VENDORS
 from vecbench.rag.types import Passage, Reranker
 
 KEY = "key+very/secret-0123456789"
@@ -253,7 +254,7 @@ def test_waits_as_long_as_the_server_asks(
     server: Server, cohere: HostedReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("vecbench.rag.rerank.hosted._pause", waits.append)
+    monkeypatch.setattr("vecbench.endpoint._pause", waits.append)
     server.script = [(429, {"Retry-After": "7"}, ""), (503, {"Retry-After": "86400"}, "")]
     cohere.rerank("why?", passages("a"))
     assert waits == [7, 60]
@@ -261,10 +262,10 @@ def test_waits_as_long_as_the_server_asks(
 
 def test_retry_after_is_a_number_or_a_date() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert _asked_wait_seconds("12") == 12
-    assert 25 < _asked_wait_seconds(soon) <= 30
+    assert asked_wait_seconds("12") == 12
+    assert 25 < asked_wait_seconds(soon) <= 30
     for nothing in (None, "", "-3", "later", "Wed, 21 Oct 2015 07:28:00 GMT", "nan", "inf"):
-        assert _asked_wait_seconds(nothing) == 0
+        assert asked_wait_seconds(nothing) == 0
 
 
 @pytest.mark.parametrize(("status", "tries"), [(0, 3), (429, 3), (500, 3), (400, 1), (401, 1), (404, 1), (302, 1)])
@@ -350,14 +351,14 @@ def test_the_key_of_the_environment_goes_to_its_vendor_only(
         with monkeypatch.context() as context:
             context.setenv(name, KEY)
             with HostedReranker(vendor, "m") as reranker:
-                assert reranker._client.headers["Authorization"] == f"Bearer {KEY}"
-                assert reranker._url == {
+                assert reranker._endpoint._client.headers["Authorization"] == f"Bearer {KEY}"
+                assert reranker._endpoint._url == {
                     "cohere": "https://api.cohere.com/v2/rerank",
                     "jina": "https://api.jina.ai/v1/rerank",
                     "voyage": "https://api.voyageai.com/v1/rerank",
                 }.get(vendor)
             with HostedReranker(vendor, "m", base_url=server.url) as reranker:
-                assert "Authorization" not in reranker._client.headers
+                assert "Authorization" not in reranker._endpoint._client.headers
 
 
 def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from vecbench.endpoint import asked_wait_seconds, checked_key, checked_url
 from vecbench.errors import ConfigError, MissingDependency, ModelError, redact
 from vecbench.rag.answer.sse import event_data
-from vecbench.rag.endpoint import asked_wait_seconds, checked_key, checked_url
 from vecbench.rag.types import Message
 
 __all__ = ["AnswerCutWarning", "OpenAIChat"]

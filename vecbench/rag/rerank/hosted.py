@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import random
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
-from vecbench.errors import ConfigError, MissingDependency, ModelError, redact
+from vecbench.endpoint import JsonEndpoint, checked_key, checked_url
+from vecbench.errors import ConfigError, ModelError
 from vecbench.rag.rerank.order import best_first, check_k
 from vecbench.rag.types import Passage
 
 __all__ = ["VENDORS", "HostedReranker", "Vendor", "VendorName"]
 
 VendorName: TypeAlias = Literal["cohere", "jina", "voyage", "tei"]
-_LONGEST_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,7 @@ class HostedReranker:
     or COHERE_API_KEY, JINA_API_KEY, VOYAGE_API_KEY), but only where base_url is not given either: a key from the
     environment goes to nobody but its vendor. It is shown in no repr and in no error.
     batch_texts: passages in one request, as many as the vendor takes when not given; all scores are asked for, and the
-    best are chosen here. timeout_seconds: to connect, and between two pieces of an answer. retries: further tries after
-    a timeout, a lost connection, or the statuses 408, 429 and 500 to 599, each after twice the wait of the one before,
-    or as long as the server asks, at most a minute.
+    best are chosen here. timeout_seconds, retries, backoff_seconds: as of `JsonEndpoint`.
 
     Question and passages are sent to the vendor. The services were not asked while this was written: tests hold request
     and answer against a server on this machine that checks their published shapes.
@@ -109,34 +102,33 @@ class HostedReranker:
                 else f"{vendor}: a server has one model, which is not chosen here; leave model={model!r} out"
             )
         batch_texts = shape.batch_texts if batch_texts is None else batch_texts
-        if batch_texts < 1 or retries < 0 or not timeout_seconds > 0 or backoff_seconds < 0:
-            raise ConfigError(
-                f"{vendor}: batch_texts {batch_texts} and timeout_seconds {timeout_seconds} must be positive, "
-                f"retries {retries} and backoff_seconds {backoff_seconds} must not be negative"
-            )
-        self._key = _checked_key(vendor, api_key)
+        if batch_texts < 1:
+            raise ConfigError(f"{vendor}: batch_texts {batch_texts} must be positive")
+        key = checked_key(api_key)
         if base_url is None:
             if shape.url is None:
                 raise ConfigError(f"{vendor}: base_url is needed, say http://127.0.0.1:8080")
             base_url = shape.url
             variables = [name for name in shape.key_variables if os.environ.get(name)]
-            self._key = self._key or _checked_key(vendor, os.environ[variables[0]] if variables else None)
-            if self._key is None:
+            key = key or checked_key(os.environ[variables[0]] if variables else None)
+            if key is None:
                 raise ConfigError(f"{vendor}: no API key; set {' or '.join(shape.key_variables)}, or pass api_key")
-        try:
-            import httpx
-        except ImportError as error:
-            raise MissingDependency("A hosted reranker", module="httpx", extra="rag") from error
         self._name = f"{vendor} {model}" if model else vendor
-        self._url = _checked_url(vendor, base_url) + shape.path
         self._shape, self._model, self._batch_texts = shape, model, batch_texts
-        self._retries, self._backoff_seconds = retries, backoff_seconds
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._httpx = httpx
-        self._client = httpx.Client(headers=headers, timeout=timeout_seconds)
+        self._endpoint = JsonEndpoint(
+            self._name,
+            checked_url(base_url) + shape.path,
+            key,
+            kind=ModelError,
+            what="A hosted reranker",
+            extra="rag",
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            backoff_seconds=backoff_seconds,
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, url={redact(self._url)!r})"
+        return f"{type(self).__name__}({self._name!r}, url={self._endpoint.shown!r})"
 
     def __enter__(self) -> HostedReranker:
         return self
@@ -146,7 +138,7 @@ class HostedReranker:
 
     def close(self) -> None:
         """End the connections; a second call is fine."""
-        self._client.close()
+        self._endpoint.close()
 
     def rerank(self, query: str, passages: Sequence[Passage], k: int | None = None) -> list[Passage]:
         """The passages, or the best k, best first; the order that they came in decides between equal scores.
@@ -164,27 +156,7 @@ class HostedReranker:
         body: dict[str, Any] = {"query": query, self._shape.texts: texts, **self._shape.options}
         if self._model is not None:
             body["model"] = self._model
-        for attempt in range(self._retries + 1):
-            wait_seconds = self._backoff_seconds * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - only jitter
-            cause: Exception | None = None
-            try:
-                response = self._client.post(self._url, json=body)
-            except self._httpx.TransportError as error:
-                cause, problem = error, f"cannot be asked ({type(error).__name__}: {error})"
-            except (self._httpx.HTTPError, ValueError) as error:  # no valid request or answer: again would not help
-                raise self._error(f"cannot be asked ({type(error).__name__}: {error})") from error
-            else:
-                status = response.status_code
-                if status == self._httpx.codes.OK:
-                    return self._read(response, len(texts))
-                problem = f"answered {status}: {response.text[:300]}"
-                if status not in {408, 429} and status < 500:
-                    raise self._error(problem)
-                wait_seconds = max(wait_seconds, _asked_wait_seconds(response.headers.get("retry-after")))
-            if attempt == self._retries:
-                raise self._error(f"{problem} (after {attempt + 1} tries)") from cause
-            _pause(min(wait_seconds, _LONGEST_WAIT_SECONDS))
-        raise AssertionError("the last attempt returned or raised")
+        return self._read(self._endpoint.post(body), len(texts))
 
     def _read(self, response: Any, count: int) -> list[float]:
         """One score for each text, in the order of the texts: the answer numbers them and lists them in its own."""
@@ -196,54 +168,17 @@ class HostedReranker:
                 if type(index) is not int or type(score) not in {int, float}:
                     raise TypeError("an index or a score is no number")
                 if not 0 <= index < count or index in found:
-                    raise self._error(f"scored text {index} twice, or it is none of the {count} texts asked about")
+                    raise self._endpoint.error(
+                        f"scored text {index} twice, or it is none of the {count} texts asked about"
+                    )
                 found[index] = float(score)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise self._error(f"answered no list of scores: {response.text[:300]}") from error
+            raise self._endpoint.error(f"answered no list of scores: {response.text[:300]}") from error
         if len(found) != count:
             missing = next(index for index in range(count) if index not in found)
-            raise self._error(f"scored {len(found)} of {count} texts; text {missing} is the first that is missing")
+            raise self._endpoint.error(
+                f"scored {len(found)} of {count} texts; text {missing} is the first that is missing"
+            )
         if bad := [index for index, score in found.items() if not math.isfinite(score)]:
-            raise self._error(f"gave {found[bad[0]]} as the score of text {bad[0]}")
+            raise self._endpoint.error(f"gave {found[bad[0]]} as the score of text {bad[0]}")
         return [found[index] for index in range(count)]
-
-    def _error(self, problem: str) -> ModelError:
-        text = redact(f"{self._name} at {self._url} {problem}")
-        return ModelError(text.replace(self._key, "***") if self._key else text)
-
-
-def _checked_url(vendor: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError(f"{vendor}: base_url {redact(url)!r} is not a URL like https://host")
-    return url.rstrip("/")
-
-
-def _checked_key(vendor: str, key: str | None) -> str | None:
-    """The key without blanks around it; what cannot be a header is refused here, without being shown."""
-    if key is None or not (key := key.strip()):
-        return None
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"{vendor}: the API key holds characters that no key has (a line break, a letter like ä?)")
-    return key
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
-def _asked_wait_seconds(header: str | None) -> float:
-    """Seconds of a Retry-After header, which holds a number or a date; 0 where there is none or it is neither."""
-    try:
-        seconds = float(header or 0)
-        return max(0.0, seconds) if math.isfinite(seconds) else 0.0
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(header or "") - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a time zone
-        return 0.0
