@@ -19,7 +19,7 @@ from vecbench.errors import ConfigError
 from vecbench.products import Block, Products, Side
 from vecbench.types import Metric, Vectors
 
-__all__ = ["MEMORY_BYTES", "Largest", "Search", "Workers", "nearest", "queries_at_once", "worth_threads"]
+__all__ = ["MEMORY_BYTES", "Largest", "Search", "Threads", "nearest", "queries_at_once", "worth_threads"]
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 _Rows: TypeAlias = npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def nearest(
     many = worth_threads(queries, base)
     turn = queries_at_once(k, base.shape[1], memory_bytes)
     found: list[tuple[_Rows, _Floats]] = []
-    with Workers(threads if many or threads else 1, limit=many) as workers:
+    with Threads(threads if many or threads else 1, limit=many) as workers:
         for start in range(0, max(1, len(queries)), turn):
             part = queries[start : start + turn]
             search = Search(part, base, k, metric, workers, mask=mask, largest=largest, first_query=start)
@@ -94,7 +94,7 @@ def worth_threads(queries: Vectors, base: Vectors) -> bool:
     return len(queries) * base.size > _SMALL
 
 
-class Workers:
+class Threads:
     """Threads that multiply each on its own: a context manager, inside which BLAS uses one thread for each caller.
 
     threads: None for every processor that this process may use. limit: False leaves BLAS as it is.
@@ -106,7 +106,7 @@ class Workers:
         self._stack = ExitStack()
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Threads:
         if self._limit:
             try:
                 from threadpoolctl import threadpool_limits
@@ -157,7 +157,7 @@ class Search:
         base: Vectors,
         k: int,
         metric: Metric,
-        workers: Workers,
+        workers: Threads,
         *,
         mask: npt.NDArray[np.bool_] | None = None,
         largest: Largest | None = None,

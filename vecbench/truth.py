@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vecbench.dataset import Dataset, array_sha256
 from vecbench.errors import ChecksumMismatch, DatasetError, GroundTruthMissing
-from vecbench.neighbours import MEMORY_BYTES, Largest, Search, Workers, queries_at_once, worth_threads
+from vecbench.neighbours import MEMORY_BYTES, Largest, Search, Threads, queries_at_once, worth_threads
 from vecbench.types import Metric
 
 __all__ = ["GroundTruth", "default_truth_dir", "ground_truth"]
@@ -184,7 +184,7 @@ def _compute(
     rows, distances = np.empty((total, k), np.int64), np.empty((total, k))
     many = worth_threads(data.queries, data.base)
     turn = queries_at_once(k, data.dim, memory_bytes)
-    with Workers(threads if many or threads else 1, limit=many) as workers:
+    with Threads(threads if many or threads else 1, limit=many) as workers:
         for start in range(0, total, turn):
             stop = min(start + turn, total)
             part = None if parts is None else _Part(parts / f"{start}-{stop}.part", wanted.part((start, stop)))

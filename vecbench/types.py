@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ __all__ = [
     "Records",
     "SearchResult",
     "Vectors",
+    "similarity",
 ]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -124,9 +125,15 @@ class SearchResult:
             )
 
     def similarities(self) -> list[npt.NDArray[Any]]:
-        """Similarities, larger is nearer: 1/(1+d) for Euclidean, cos = 1 − d for cosine, ⟨a, b⟩ = −d for dot."""
-        if self.metric is Metric.EUCLIDEAN:
-            return [1.0 / (1.0 + d) for d in self.distances]
-        if self.metric is Metric.COSINE:
-            return [1.0 - d for d in self.distances]
-        return [-d for d in self.distances]
+        """The answers' similarities, see `similarity`."""
+        return [np.asarray(similarity(d, self.metric)) for d in self.distances]
+
+
+_Distance = TypeVar("_Distance", float, npt.NDArray[Any])
+
+
+def similarity(distance: _Distance, metric: Metric) -> _Distance:
+    """Larger is nearer: 1/(1+d) for Euclidean, cos = 1 − d for cosine, ⟨a, b⟩ = −d for dot; of a number or an array."""
+    if metric is Metric.EUCLIDEAN:
+        return 1.0 / (1.0 + distance)
+    return 1.0 - distance if metric is Metric.COSINE else -distance

@@ -33,11 +33,6 @@ _CONNECT_SECONDS = 10
 class Workers(ABC):
     """Something that does parts of work; a context manager."""
 
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """In words, for reports."""
-
     @abstractmethod
     def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
         """The results of `function` for every part, in the order of the parts; parts are drawn as they are needed.
@@ -59,11 +54,6 @@ class Workers(ABC):
 class Here(Workers):
     """This process: one part after the other."""
 
-    @property
-    def where(self) -> str:
-        """In words, for reports."""
-        return "this process"
-
     def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
         """See `Workers.map`."""
         return map(function, parts)
@@ -77,7 +67,8 @@ class RayCluster(Workers):
 
     address: `ray://host:10001` for a cluster elsewhere (the port of Ray's client server), `host:6379` or "auto" from a
     node of it. Every node needs the same version of vecbench, NumPy and onnxruntime: others are refused, as their
-    results could differ in the last bit. A cluster runs the code that it is sent: connect to your own only.
+    results could differ in the last bit. cpus: of all nodes together. A cluster runs the code that it is sent: connect
+    to your own only.
     """
 
     def __init__(self, address: str) -> None:
@@ -87,7 +78,6 @@ class RayCluster(Workers):
         except ImportError as error:
             raise MissingDependency("A Ray cluster", module="ray", extra="ray") from error
         self._ray: Any = ray
-        self._address = address
         self._mine = not ray.is_initialized()
         if self._mine:
             try:
@@ -95,18 +85,13 @@ class RayCluster(Workers):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError, and errors of gRPC
                 raise ClusterError(
-                    f"the Ray cluster at {redact(address)} cannot be reached: {_first_line(error)}"
+                    f"the Ray cluster at {redact(address)} cannot be reached: {_last_line(error)}"
                 ) from error
         try:
-            self._cpus = self._check_nodes()
+            self.cpus = self._check_nodes()
         except BaseException:
             self.close()
             raise
-
-    @property
-    def where(self) -> str:
-        """In words, for reports."""
-        return f"a Ray cluster of {self._cpus} CPUs"
 
     def _check_nodes(self) -> int:
         """The CPUs of all nodes, each of which must run the same software as this process."""
@@ -125,7 +110,7 @@ class RayCluster(Workers):
                 theirs = ray.get(asked, timeout=120)
             except ray.exceptions.RayError as error:
                 raise ClusterError(
-                    f"node {name} cannot run vecbench (is it installed there?): {_first_line(error)}"
+                    f"node {name} cannot run vecbench (is it installed there?): {_last_line(error)}"
                 ) from error
             if theirs != mine:
                 differ = ", ".join(f"{k} {theirs.get(k)} (here {v})" for k, v in mine.items() if theirs.get(k) != v)
@@ -137,11 +122,10 @@ class RayCluster(Workers):
         ray = self._ray
         remote = ray.remote(function).options(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)
         waiting: deque[Any] = deque()
-        rest = iter(parts)
         try:
-            for part in rest:
+            for part in parts:
                 waiting.append(remote.remote(part))
-                if len(waiting) >= 2 * self._cpus:
+                if len(waiting) >= 2 * self.cpus:
                     yield self._result(waiting.popleft())
             while waiting:
                 yield self._result(waiting.popleft())
@@ -157,9 +141,9 @@ class RayCluster(Workers):
             cause = getattr(error, "cause", None)
             if isinstance(cause, VecbenchError):
                 raise cause from error
-            raise ClusterError(f"a part of the work failed: {_first_line(cause or error)}") from error
+            raise ClusterError(f"a part of the work failed: {_last_line(cause or error)}") from error
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"the Ray cluster lost a part of the work: {_first_line(error)}") from error
+            raise ClusterError(f"the Ray cluster lost a part of the work: {_last_line(error)}") from error
 
     def close(self) -> None:
         """Disconnect, unless the connection was there before."""
@@ -197,6 +181,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     text = redact(str(error)).strip()
     return text.splitlines()[-1] if text else type(error).__name__

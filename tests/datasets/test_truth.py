@@ -338,7 +338,7 @@ def test_a_part_that_is_not_what_was_written_is_not_believed(tmp_path: Path, cha
     good = ground_truth(dataset, Metric.DOT, 50, cache=None)
     folder = tmp_path / f"{dataset.sha256[:32]}-dot-v1" / "k50.parts"
     key = truth._Wanted(dataset, Metric.DOT, 50, None).part((0, 10))
-    with neighbours.Workers(1, limit=False) as workers:
+    with neighbours.Threads(1, limit=False) as workers:
         search = neighbours.Search(dataset.queries, dataset.base[:1000], 50, Metric.DOT, workers)
         list(search.scan())
         truth._Part(folder / "0-10.part", key).write(search, 1000)

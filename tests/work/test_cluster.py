@@ -30,7 +30,7 @@ MODEL = functools.partial(fixed_model, threads=1)
 def test_results_come_in_order_and_errors_are_ours(cluster: Any) -> None:
     with open_workers(cluster.url) as workers:
         assert isinstance(workers, RayCluster)
-        assert workers.where == "a Ray cluster of 2 CPUs"
+        assert workers.cpus == 2
         assert list(workers.map(jobs.square, range(20))) == [x * x for x in range(20)]
         with pytest.raises(ConfigError, match="part 3 is refused"):
             list(workers.map(jobs.refuse, range(6)))

@@ -15,13 +15,13 @@ from typing import Any, Self
 import numpy as np
 
 from vecbench.bridges.haystack_filters import flat_meta, from_haystack_filters, nested_meta
-from vecbench.bridges.shared import HIDDEN, require_embedder, similarity
+from vecbench.bridges.shared import HIDDEN, require_embedder
 from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder
 from vecbench.errors import CollectionNotFound, ConfigError, MissingDependency
 from vecbench.registry import connect
 from vecbench.spec import CollectionSpec
-from vecbench.types import INCLUDE_ALL, Include, Metadata, Metric, Records, Vectors
+from vecbench.types import INCLUDE_ALL, Include, Metadata, Metric, Records, Vectors, similarity
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from vecbench.bridges.langchain_filters import from_langchain_filter
-from vecbench.bridges.shared import flat, marginal, new_ids, refuse, require_embedder, similarity, visible
+from vecbench.bridges.shared import flat, marginal, new_ids, refuse, require_embedder, visible
 from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder, EmbedderSpec, Progress
 from vecbench.embed.texts import checked_texts, checked_vectors
@@ -24,7 +24,7 @@ from vecbench.filters import Filter
 from vecbench.rag.types import Chunk
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore as Store
-from vecbench.types import Hit, Include, Metric, Records, SearchResult, Vectors
+from vecbench.types import Hit, Include, Metric, Records, SearchResult, Vectors, similarity
 
 try:
     from langchain_core.documents import Document

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from vecbench.bridges.llama_index_filters import from_llama_index_filters
-from vecbench.bridges.shared import HIDDEN, agreed, flat, marginal, refuse, require_embedder, similarity, visible
+from vecbench.bridges.shared import HIDDEN, agreed, flat, marginal, refuse, require_embedder, visible
 from vecbench.collection import Collection
 from vecbench.distance import exact_distances
 from vecbench.embed.spec import Embedder, EmbedderSpec
 from vecbench.errors import ConfigError, InvalidVector, MissingDependency
 from vecbench.filters import Eq, Exists, Filter, In, Not, Or, matches
-from vecbench.types import INCLUDE_ALL, Hit, Include, Metadata, Records, Vectors
+from vecbench.types import INCLUDE_ALL, Hit, Include, Metadata, Records, Vectors, similarity
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -24,7 +24,6 @@ __all__ = [
     "marginal",
     "new_ids",
     "require_embedder",
-    "similarity",
     "visible",
 ]
 
@@ -73,13 +72,6 @@ def require_embedder(collection: Collection, embedder: Embedder | EmbedderSpec |
     spec = embedder if isinstance(embedder, EmbedderSpec | None) else embedder.spec
     if collection.spec.embedder is not None or spec is not None:
         collection.check_embedder(spec)
-
-
-def similarity(distance: float, metric: Metric) -> float:
-    """Larger is nearer: cosine 1 − d, Euclidean 1 / (1 + d), dot −d."""
-    if metric is Metric.EUCLIDEAN:
-        return 1.0 / (1.0 + distance)
-    return 1.0 - distance if metric is Metric.COSINE else -distance
 
 
 def marginal(query: Vectors, hits: Sequence[Hit], k: int, *, relevance: float, metric: Metric) -> list[Hit]:

@@ -5,8 +5,9 @@ Names are loaded when they are first used, so that importing this package import
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vecbench.lazy import lazy
 
 if TYPE_CHECKING:
     from vecbench.embed.cache import CacheDamagedWarning, CachedEmbedder
@@ -43,12 +44,4 @@ _HOME = {
     "fixed_model": "minilm",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -13,11 +13,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vecbench.embed import fetch, weights
 from vecbench.embed.bert import BertConfig, Output
 from vecbench.embed.session import BertSession, read_weights
-from vecbench.embed.weights import Absent, ModelFiles, PublishedModel
-from vecbench.errors import EmbedderError, MissingDependency, WeightsNotFound
+from vecbench.embed.weights import PublishedModel, find_model
+from vecbench.errors import EmbedderError, MissingDependency
 
 __all__ = ["Head", "PairEncoder", "PairFiles", "PublishedPairModel", "Truncation", "find_pair_model", "pair_files"]
 
@@ -63,10 +62,7 @@ def pair_files(directory: str | os.PathLike[str]) -> PairFiles:
     EmbedderError where a file is missing or unreadable, or the model is no BERT.
     """
     folder = Path(directory)
-    try:
-        config = BertConfig.from_published(_json(folder / "config.json"))
-    except TypeError as error:
-        raise EmbedderError(f"{folder / 'config.json'}: a size is no number ({error})") from error
+    config = BertConfig.from_published(_json(folder / "config.json"))
     tokenizer = folder / "tokenizer.json"
     wordpiece: dict[str, bool | None] = dict(_WORDPIECE)
     if not tokenizer.exists():
@@ -80,56 +76,15 @@ def pair_files(directory: str | os.PathLike[str]) -> PairFiles:
 
 
 def find_pair_model(model: PublishedPairModel, *, download: bool = True) -> PairFiles:
-    """The verified files of a published model, which are fetched when they are nowhere and `download` allows it.
+    """The verified files of a published model, found or fetched as `find_model` does; WeightsNotFound where it fails.
 
-    Looked at in this order: the directory named by the model's environment variable (used, or an error), the Hugging
-    Face cache; then the Hugging Face hub, unless VECBENCH_OFFLINE is set. Every file is checked by its sha256: for
-    another model or a fine-tuned one, use `PairEncoder.from_directory`. Raises WeightsNotFound with every reason.
+    For another model or a fine-tuned one, use `PairEncoder.from_directory`.
     """
-    published = model.files
-    if named := os.environ.get(published.variable):
-        try:
-            return _published(model, _in_directory(published, Path(named)))
-        except Absent as reason:
-            raise WeightsNotFound(
-                f"{published.name}: {published.variable} is set, but {reason}. Unset it, or point it at a directory "
-                f"with the files of {published.hub_repository} at revision {published.hub_revision}."
-            ) from reason
-    reasons = [f"{published.variable}: not set"]
-    try:
-        return _published(model, fetch.hub_cache(published))
-    except Absent as reason:
-        reasons.append(str(reason))
-    if not download:
-        reasons.append("the Hugging Face hub: not asked, because download=False")
-    elif weights._offline():
-        reasons.append(f"the Hugging Face hub: not asked, because {weights.OFFLINE_VARIABLE} is set")
-    else:
-        try:
-            return _published(model, fetch.hub(published, None))
-        except Absent as reason:
-            reasons.append(str(reason))
-    names = " and ".join(pinned.name for pinned in (published.weights, *published.tokenizers[:1]))
-    raise WeightsNotFound(
-        f"{published.name}: the weights were not found ({'; '.join(reasons)}). Bring {names} of "
-        f"{published.hub_repository}, revision {published.hub_revision}, and set {published.variable} to their "
-        "directory."
+    found = find_model(model.files, download=download)
+    tokenizer_sha256 = next(t.sha256 for t in model.files.tokenizers if t.name == found.tokenizer.name)
+    return PairFiles(
+        model.config, found.weights, found.tokenizer, model.files.weights.sha256, tokenizer_sha256, found.source
     )
-
-
-def _in_directory(published: PublishedModel, directory: Path) -> ModelFiles:
-    for pinned in (published.weights, published.tokenizers[0]):
-        weights.verify(directory / pinned.name, pinned)
-    return ModelFiles(
-        directory / published.weights.name,
-        directory / published.tokenizers[0].name,
-        f"{published.variable}={directory}",
-    )
-
-
-def _published(model: PublishedPairModel, found: ModelFiles) -> PairFiles:
-    pins = model.files.weights.sha256, model.files.tokenizers[0].sha256
-    return PairFiles(model.config, found.weights, found.tokenizer, *pins, found.source)
 
 
 class PairEncoder:

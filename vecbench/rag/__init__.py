@@ -10,8 +10,9 @@ first used, so that importing this package imports no model, no parser and no cl
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vecbench.lazy import lazy
 
 if TYPE_CHECKING:
     from vecbench.rag.answer.extractive import Extractive
@@ -86,12 +87,4 @@ _HOME = {
     **dict.fromkeys(("Unreadable", "UnreadableWarning"), "load"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -31,10 +31,6 @@ MS_MARCO_MINILM = PublishedPairModel(
         variable="VECBENCH_RERANKER_DIR",
         hub_repository="cross-encoder/ms-marco-MiniLM-L6-v2",  # once ms-marco-MiniLM-L-6-v2, a name that redirects
         hub_revision="c5ee24cb16019beea0893ab7796b1df96625c6b8",
-        package="",
-        folder="",
-        requirement="",
-        wheel_bytes=0,
     ),
     BertConfig(layers=6, hidden=384, heads=12, intermediate=1536, max_positions=512, vocab=30522),
     "classifier",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vecbench.distance import exact_distances
 from vecbench.errors import ConfigError
-from vecbench.types import Metric, Vectors
+from vecbench.types import Metric, Vectors, similarity
 
 __all__ = ["MMR", "similarities"]
 
@@ -46,7 +46,4 @@ class MMR:
 
 def similarities(query: Vectors, vectors: Vectors, metric: Metric) -> npt.NDArray[np.float64]:
     """How near each of `vectors` (n, dim) is to `query` (dim,): float64 (n,), larger is nearer."""
-    distances: npt.NDArray[np.float64] = exact_distances(query[None], vectors, metric)[0]
-    if metric is Metric.EUCLIDEAN:
-        return np.divide(1.0, 1.0 + distances)
-    return np.subtract(1.0 if metric is Metric.COSINE else 0.0, distances)
+    return np.asarray(similarity(exact_distances(query[None], vectors, metric)[0], metric))

@@ -84,13 +84,18 @@ def length_name(length: object) -> str:
         return "characters"
     if isinstance(length, TokenLength):
         return length.fingerprint
-    name = getattr(length, "__qualname__", "<")
-    if "<" in name or hasattr(length, "__self__"):  # a lambda, a local function, a bound method, an object
+    return function_name(length, "length function", ", or TokenLength(function, name=...)")
+
+
+def function_name(function: object, what: str, instead: str = "") -> str:
+    """Module and name of a function, for a fingerprint; ConfigError for one that these do not identify."""
+    name = getattr(function, "__qualname__", "<")
+    if "<" in name or hasattr(function, "__self__"):  # a lambda, a local function, a bound method, an object
         raise ConfigError(
-            f"length function {length!r} cannot be named, so a splitter that uses it has no fingerprint: take a "
-            "function at the top of a module, or TokenLength(function, name=...)"
+            f"{what} {function!r} cannot be named, so what uses it has no fingerprint: take a function at the top of a "
+            f"module{instead}"
         )
-    return f"{getattr(length, '__module__', '')}.{name}"
+    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def ruler(length: CountTokens, text: str) -> Ruler:

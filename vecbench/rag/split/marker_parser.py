@@ -12,6 +12,7 @@ from vecbench.errors import ConfigError
 from vecbench.rag.split.blocks import Block, blocks
 from vecbench.rag.split.clauses import Language, Sentence, read_sentence, trimmed
 from vecbench.rag.split.compose import Opening, compose
+from vecbench.rag.split.lengths import function_name
 from vecbench.rag.split.markers import ANAPHORA, MARKERS
 from vecbench.rag.split.tree import Leaf, Tree, join, support
 
@@ -50,7 +51,7 @@ class MarkerParser:
     def fingerprint(self) -> str:
         """The language, the sentence finder, the rules and a digest of the table of connectives."""
         table = hashlib.sha256(repr((MARKERS, sorted(ANAPHORA.items()))).encode()).hexdigest()[:8]
-        find = "own" if self.sentences is None else _name(self.sentences)
+        find = "own" if self.sentences is None else function_name(self.sentences, "function of sentences")
         return f"markers(language={self.language}, sentences={find}, rules={_RULES}, table={table})"
 
     def parse(self, text: str) -> Tree | None:
@@ -121,13 +122,3 @@ def _close(sections: list[_Section]) -> None:
     if body is not None:
         sections[-1].spans.append(body)
         sections[-1].openings.append(None)
-
-
-def _name(function: FindSentences) -> str:
-    name = getattr(function, "__qualname__", "<")
-    if "<" in name or hasattr(function, "__self__"):  # a lambda, a local function, a bound method, an object
-        raise ConfigError(
-            f"marker parser: {function!r} cannot be named, so the parser has no fingerprint: take a function at the "
-            "top of a module"
-        )
-    return f"{function.__module__}.{name}"

@@ -16,7 +16,7 @@ from vecbench.embed.bert import BertConfig
 from vecbench.embed.pairs import PairEncoder, PublishedPairModel, find_pair_model
 from vecbench.embed.weights import PinnedFile, PublishedModel
 from vecbench.errors import ConfigError, RagError
-from vecbench.rag.split.lengths import length_name, ruler
+from vecbench.rag.split.lengths import function_name, length_name, ruler
 from vecbench.rag.types import Chunk, CountTokens, Splitter
 
 __all__ = ["BERT_BASE", "NextSentenceScorer", "NextSentenceSplitter", "PairScorer", "Units"]
@@ -38,10 +38,6 @@ BERT_BASE = PublishedPairModel(
         variable="VECBENCH_NSP_DIR",
         hub_repository="google-bert/bert-base-uncased",
         hub_revision="86b5e0934494bd15c9632b12f734a8a67f723594",
-        package="",
-        folder="",
-        requirement="",
-        wheel_bytes=0,
     ),
     BertConfig(layers=12, hidden=768, heads=12, intermediate=3072, max_positions=512, vocab=30522),
     "next_sentence",
@@ -212,10 +208,4 @@ def _units_name(units: Units | Splitter | None) -> str:
         return "sentences"
     if isinstance(units, Splitter):
         return units.fingerprint
-    name = getattr(units, "__qualname__", "<")
-    if "<" in name or hasattr(units, "__self__"):  # a lambda, a local function, a bound method, an object
-        raise ConfigError(
-            f"units {units!r} cannot be named, so a splitter that uses them has no fingerprint: take a function at the "
-            "top of a module, or a splitter"
-        )
-    return f"{units.__module__}.{name}"
+    return function_name(units, "units", ", or a splitter")
