@@ -8,6 +8,7 @@ pytest --stores all --support-table   writes the table anew; without the option 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -64,6 +65,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.parent.name in {"engines", "packaging"}:
         return chosen(config) != {*PACKAGES, *ENGINES}  # they need more than the packages of this environment
     return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests on real data sets, which are not part of the project, run when everything is asked for: no skips."""
+    if chosen(config) != {*PACKAGES, *ENGINES}:
+        left_out = [item for item in items if "real_data" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with npl, npl_minilm, drcd and bigann10k: `VECBENCH_TEST_DATA`, else `../shared/data`."""
+    told = os.environ.get("VECBENCH_TEST_DATA")
+    found = Path(told) if told else HERE.parents[1] / "shared" / "data"
+    if not found.is_dir():
+        pytest.fail(f"{found}: the data sets are not there; name their folder with VECBENCH_TEST_DATA")
+    return found
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

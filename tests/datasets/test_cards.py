@@ -33,7 +33,6 @@ from vecbench.sources import (
 from vecbench.types import Metric
 
 CARDS = sorted(Path(shelf.__file__).parent.glob("*.toml"))
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 README = (Path(__file__).parents[2] / "datasets" / "README.md").read_text(encoding="utf-8")
 
 
@@ -70,12 +69,12 @@ def test_a_card_of_texts_names_the_fixed_model() -> None:
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
-def test_drcd_is_read_from_its_pinned_file(part: str, home: Path) -> None:
+def test_drcd_is_read_from_its_pinned_file(part: str, home: Path, real_data: Path) -> None:
     """The files that are here have the hash and the figures that the card says."""
     source = getattr(shelf, f"drcd_{part}")
     folder = home / "cache" / "vecbench" / "datasets" / source.name
     folder.mkdir(parents=True)
-    (folder / f"DRCD_{part}.json").write_bytes((SHARED / "drcd" / f"DRCD_{part}.json").read_bytes())
+    (folder / f"DRCD_{part}.json").write_bytes((real_data / "drcd" / f"DRCD_{part}.json").read_bytes())
     texts = source.texts()
     assert (len(texts.documents), len(texts.queries)) == (source.card.n_base, source.card.n_queries)
     (folder / f"DRCD_{part}.json").write_bytes(b"{}")
@@ -83,16 +82,18 @@ def test_drcd_is_read_from_its_pinned_file(part: str, home: Path) -> None:
         card_source(CARDS[0].with_name(f"{source.name}.toml")).load()
 
 
-def test_bigann_of_bytes_agrees_with_the_neighbours_that_came_with_it(home: Path, tmp_path: Path) -> None:
+def test_bigann_of_bytes_agrees_with_the_neighbours_that_came_with_it(
+    home: Path, tmp_path: Path, real_data: Path
+) -> None:
     """Ten thousand vectors of a published set: what was published is what we compute, ties counted by distance."""
     from vecbench.cli.checking import repeated_queries, upstream_agreement
 
-    base = np.load(SHARED / "bigann10k" / "base_uint8.npy")
+    base = np.load(real_data / "bigann10k" / "base_uint8.npy")
     with (tmp_path / "base.u8bin").open("wb") as file:
         np.array(base.shape, np.uint32).tofile(file)
         base.tofile(file)
     np.save(tmp_path / "query.npy", base[:100])
-    np.save(tmp_path / "gt.npy", np.load(SHARED / "bigann10k" / "upstream_gt_first100.npy"))
+    np.save(tmp_path / "gt.npy", np.load(real_data / "bigann10k" / "upstream_gt_first100.npy"))
     source = path_source(tmp_path / "base.u8bin")
     data = source.load()
     assert (data.base.shape, data.queries.shape) == ((10_000, 128), (100, 128))

@@ -21,8 +21,6 @@ from vecbench.relevance import Judgements
 from vecbench.sources import path_source, pinned, register, user_source
 from vecbench.types import Vectors
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
 
 class Toy:
     """An embedder that counts what it is asked; a text's vector is its length and its first character."""
@@ -161,9 +159,9 @@ def test_the_hash_of_texts_tells_where_one_ends() -> None:
         TextDataset([], [Text("q", "")])
 
 
-def test_squad_as_drcd_has_it() -> None:
-    found = opened(SHARED / "drcd" / "DRCD_dev.json")
-    raw = json.loads((SHARED / "drcd" / "DRCD_dev.json").read_text("utf-8"))
+def test_squad_as_drcd_has_it(real_data: Path) -> None:
+    found = opened(real_data / "drcd" / "DRCD_dev.json")
+    raw = json.loads((real_data / "drcd" / "DRCD_dev.json").read_text("utf-8"))
     paragraphs = {p["id"]: p for article in raw["data"] for p in article["paragraphs"]}
     assert len(found.documents) == len(paragraphs) == 1000
     assert len(found.queries) == 3524

@@ -17,7 +17,6 @@ from vecbench.rag.split.markers import MARKERS
 from vecbench.rag.split.tree import Node, Tree, check_tree
 
 ROOT = Path(__file__).resolve().parents[2]
-DRCD = ROOT.parent / "shared" / "data" / "drcd" / "DRCD_dev.json"
 
 
 def parsed(text: str) -> Tree:
@@ -110,9 +109,8 @@ def test_the_project_s_own_pages() -> None:
         assert isinstance(tree, Node)
 
 
-@pytest.mark.skipif(not DRCD.exists(), reason="the DRCD paragraphs are not at hand")
-def test_chinese_paragraphs() -> None:
-    data = json.loads(DRCD.read_text("utf-8"))
+def test_chinese_paragraphs(real_data: Path) -> None:
+    data = json.loads((real_data / "drcd" / "DRCD_dev.json").read_text("utf-8"))
     paragraphs = [paragraph["context"] for article in data["data"] for paragraph in article["paragraphs"]][:300]
     text = "\n\n".join(paragraphs)
     tree = parsed(text)

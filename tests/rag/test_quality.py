@@ -1,4 +1,4 @@
-"""Retrieval on real questions: NPL (English) and DRCD (Chinese), which lie beside the checkout, not in it."""
+"""Retrieval on real questions: NPL (English) and DRCD (Chinese)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,23 @@ from vecbench.relevance import Judgements, ndcg
 from vecbench.store import VectorStore
 from vecbench.types import MetadataValue
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside this checkout")
 PUBLISHED = 0.434  # nDCG@10 of all-MiniLM-L6-v2 on NPL, by exact cosine
 
 
 class Npl:
     """Abstracts with their frozen vectors, 93 questions, and which abstracts answer them."""
 
-    def __init__(self) -> None:
-        texts = re.split(r"\n\s*/\s*\n", (DATA / "npl" / "doc-text").read_text("utf-8"))
+    def __init__(self, data: Path) -> None:
+        texts = re.split(r"\n\s*/\s*\n", (data / "npl" / "doc-text").read_text("utf-8"))
         pairs = (re.fullmatch(r"\s*(\d+)\s+(.*)", text, re.DOTALL) for text in texts)
         self.documents = {found[1]: " ".join(found[2].split()) for found in pairs if found}
-        questions = re.split(r"\n/\s*\n?", (DATA / "npl" / "query-text").read_text("utf-8"))
+        questions = re.split(r"\n/\s*\n?", (data / "npl" / "query-text").read_text("utf-8"))
         asked = (re.fullmatch(r"\s*(\d+)\s+(.*)", text, re.DOTALL) for text in questions)
         self.questions = [" ".join(found[2].split()).lower() for found in asked if found]
-        answers = [part.split() for part in re.split(r"/", (DATA / "npl" / "rlv-ass").read_text("utf-8"))]
+        answers = [part.split() for part in re.split(r"/", (data / "npl" / "rlv-ass").read_text("utf-8"))]
         self.judgements = Judgements([dict.fromkeys(part[1:], 1) for part in answers if part])
-        self.vectors = np.load(DATA / "npl_minilm" / "docs_f32.npy", allow_pickle=False)
-        ids = json.loads((DATA / "npl_minilm" / "ids.json").read_text("utf-8"))[0]
+        self.vectors = np.load(data / "npl_minilm" / "docs_f32.npy", allow_pickle=False)
+        ids = json.loads((data / "npl_minilm" / "ids.json").read_text("utf-8"))[0]
         self.ids = [str(i) for i in ids]
 
     def fill(self, store: VectorStore, embedder: MiniLM) -> Collection:
@@ -56,8 +54,8 @@ class Npl:
 
 
 @pytest.fixture(scope="module")
-def npl() -> Npl:
-    return Npl()
+def npl(real_data: Path) -> Npl:
+    return Npl(real_data)
 
 
 def test_the_frozen_vectors_are_the_models(npl: Npl, minilm: MiniLM) -> None:
@@ -89,8 +87,8 @@ def test_words_and_both_beside_vectors(npl: Npl, minilm: MiniLM) -> None:
     assert reranked > PUBLISHED - 0.05
 
 
-def test_chinese_warns_and_is_found_by_words(minilm: MiniLM) -> None:
-    data = json.loads((DATA / "drcd" / "DRCD_dev.json").read_text("utf-8"))["data"]
+def test_chinese_warns_and_is_found_by_words(minilm: MiniLM, real_data: Path) -> None:
+    data = json.loads((real_data / "drcd" / "DRCD_dev.json").read_text("utf-8"))["data"]
     paragraphs = [paragraph for article in data for paragraph in article["paragraphs"]]
     texts = [paragraph["context"] for paragraph in paragraphs]
     questions = [(qa["question"], str(i)) for i, p in enumerate(paragraphs) for qa in p["qas"]][::7]

@@ -28,7 +28,6 @@ from vecbench.rag.split.separators import for_source, separators
 from vecbench.rag.types import Chunk, Splitter
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data"  # texts beside the checkout, where there are any
 CHINESE = (
     "我们把一段文字切成小块。“为什么？”他问。因为模型一次只能读两百多个词，长的文章读不完！所以要切，而且要切得合适。"
     * 20
@@ -70,11 +69,13 @@ def texts(chunks: Sequence[Chunk]) -> list[str]:
 def real_texts() -> dict[str, str]:
     found = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "vecbench/collection.py")}
     found |= {"chinese": CHINESE, "nasty": NASTY}
-    if SHARED.is_dir():
-        found["npl"] = (SHARED / "npl" / "doc-text").read_text()[:150_000]
-        articles = json.loads((SHARED / "drcd" / "DRCD_dev.json").read_text())["data"][:20]
-        found["drcd"] = "\n\n".join(part["context"] for article in articles for part in article["paragraphs"])
     return found
+
+
+def data_set_texts(folder: Path) -> dict[str, str]:
+    articles = json.loads((folder / "drcd" / "DRCD_dev.json").read_text())["data"][:20]
+    drcd = "\n\n".join(part["context"] for article in articles for part in article["paragraphs"])
+    return {"npl": (folder / "npl" / "doc-text").read_text()[:150_000], "drcd": drcd}
 
 
 @pytest.fixture(autouse=True)
@@ -173,10 +174,24 @@ def test_groups_in_a_separator_change_nothing() -> None:
     assert grouped.split("ab\n# cd\n= ef") == plain.split("ab\n# cd\n= ef") != []
 
 
-@pytest.mark.parametrize("keep", [True, "end", False])
-@pytest.mark.parametrize(("size", "overlap"), [(40, 0), (200, 60), (1000, 100), (4000, 4000)])
+CUTS = pytest.mark.parametrize(
+    ("size", "overlap", "keep"),
+    [(*sizes, keep) for sizes in ((40, 0), (200, 60), (1000, 100), (4000, 4000)) for keep in (True, "end", False)],
+)
+
+
+@CUTS
 def test_equals_the_reference_on_real_texts(size: int, overlap: int, keep: Any) -> None:
-    for name, given_text in real_texts().items():
+    require_equal(real_texts(), size, overlap, keep)
+
+
+@CUTS
+def test_equals_the_reference_on_data_sets(size: int, overlap: int, keep: Any, real_data: Path) -> None:
+    require_equal(data_set_texts(real_data), size, overlap, keep)
+
+
+def require_equal(given: dict[str, str], size: int, overlap: int, keep: Any) -> None:
+    for name, given_text in given.items():
         splitter = RecursiveSplitter(size, overlap, keep_separator=keep)
         alone = re.sub(" +", " ", re.sub("\n\n+", "\n\n", given_text))  # no separator follows another
         text = alone if keep is False else given_text
@@ -291,9 +306,21 @@ def test_a_long_text_is_tokenised_once_in_blocks(minilm: MiniLM, monkeypatch: py
     assert len(asked) == blocks
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(32, 8), (254, 31)])
+TOKENS = pytest.mark.parametrize(("size", "overlap"), [(32, 8), (254, 31)])
+
+
+@TOKENS
 def test_by_tokens_equals_the_reference_and_keeps_the_size(minilm: MiniLM, size: int, overlap: int) -> None:
-    for name, text in real_texts().items():
+    require_equal_by_tokens(real_texts(), minilm, size, overlap)
+
+
+@TOKENS
+def test_by_tokens_equals_the_reference_on_data_sets(minilm: MiniLM, size: int, overlap: int, real_data: Path) -> None:
+    require_equal_by_tokens(data_set_texts(real_data), minilm, size, overlap)
+
+
+def require_equal_by_tokens(given: dict[str, str], minilm: MiniLM, size: int, overlap: int) -> None:
+    for name, text in given.items():
         part = text[:20_000]
         for language in ("text", "chinese"):
             splitter = RecursiveSplitter.by_tokens(

@@ -74,21 +74,22 @@ def _enter(
     stack: list[tuple[Iterator[os.DirEntry[str]], tuple[_Rules, ...]]],
 ) -> Iterator[Unreadable]:
     """Put the entries of a folder on the stack, in order, with the rules that are of them."""
-    for file in _IGNORE_FILES:
+    try:
+        with os.scandir(root / folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as e:
+        yield Unreadable(printable(folder.rstrip("/") or "."), e.strerror or str(e))
+        return
+    there = {entry.name for entry in entries}
+    for file in (file for file in _IGNORE_FILES if file in there):
         try:
             lines = (root / folder / file).read_text("utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            continue
         except OSError as e:
             yield Unreadable(printable(folder + file), f"{e.strerror or e}: its rules are not followed")
             continue
         for line in lines:  # one by one: git, too, passes over what is no rule
             rules = (*rules, made) if (made := _rules(folder, [line])) is not None else rules
-    try:
-        with os.scandir(root / folder) as entries:
-            stack.append((iter(sorted(entries, key=lambda entry: entry.name)), rules))
-    except OSError as e:
-        yield Unreadable(printable(folder.rstrip("/") or "."), e.strerror or str(e))
+    stack.append((iter(entries), rules))
 
 
 def _kind(entry: os.DirEntry[str], source: str, real_root: Path) -> tuple[bool, str | None]:
