@@ -365,6 +365,28 @@ def test_search_parameters(store: PineconeStore) -> None:
         docs.search(ONE, params=SearchParams(native={"scan_factor": 77}))
 
 
+def test_no_request_is_under_way_when_a_search_has_failed(
+    store: PineconeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the request of another thread the client would be ended, and its connection stay open."""
+    docs = make(store)
+    begun, never, ended = threading.Event(), threading.Event(), []
+
+    def query(*, vector: list[float], **_: Any) -> Any:
+        if vector[0] == 1:
+            assert begun.wait(20)
+            raise RuntimeError("refused")
+        begun.set()
+        never.wait(0.3)
+        ended.append(vector)
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(docs.native, "query", query)
+    with pytest.raises(StoreRejected, match="refused"):
+        docs.search(np.array([[1, 0, 0, 0], [2, 0, 0, 0]], np.float32))
+    assert ended == [[2, 0, 0, 0]]
+
+
 def test_large_answers_come_in_parts(store: PineconeStore) -> None:
     """The documents of 250 records of 20 KB are more than one answer of a query may hold."""
     docs = make(store)

@@ -28,11 +28,11 @@ def gathered(folder: Path, name: str) -> Path:
     passage's first character. Queries are held out when it is read. DatasetError where no text is found.
     """
     from vecbench.embed.minilm import fixed_model
+    from vecbench.rag.intake import default_splitter, splitter_language
     from vecbench.rag.load import load
-    from vecbench.rag.split import RecursiveSplitter
     from vecbench.sources import data_home
 
-    splitter = RecursiveSplitter.by_tokens(fixed_model())
+    model = fixed_model()
     home = data_home() / name
     documents = passages = 0
     try:
@@ -41,7 +41,8 @@ def gathered(folder: Path, name: str) -> Path:
         with part.open("w", encoding="utf-8") as out:
             for document in load(folder, on_error=_tell):
                 documents += 1
-                for chunk in splitter.split(document.text):
+                # As `Rag` cuts, so that what is measured is what would be searched.
+                for chunk in default_splitter(splitter_language(document), model).split(document.text):
                     row = {"_id": f"{document.source}#{chunk.start}", "text": chunk.text}
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
                     passages += 1
@@ -53,5 +54,5 @@ def gathered(folder: Path, name: str) -> Path:
         part.replace(home / "corpus.jsonl")
     except OSError as e:
         raise DatasetError(f"{home} cannot be written: {e.strerror or e}") from e
-    complain(f"{documents:,} documents of {folder}, {passages:,} passages ({splitter.fingerprint})", head="cut")
+    complain(f"{documents:,} documents of {folder}, {passages:,} passages", head="cut")
     return home

@@ -13,8 +13,9 @@ from vecbench.errors import AdapterError, ConfigError, MissingDependency
 if TYPE_CHECKING:
     from vecbench.registry import StoreRef
     from vecbench.store import VectorStore
+    from vecbench.types import Metric
 
-__all__ = ["ALL", "checked_stores", "missing_module", "numbers", "runnable_stores"]
+__all__ = ["ALL", "checked_stores", "metrics", "missing_module", "numbers", "runnable_stores"]
 
 ALL = "all"  # in place of stores' names: every store whose engine can run here
 _NO_STORES = {"memory", "null"}  # the oracle and the ruler's zero: not for choosing among
@@ -124,3 +125,16 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     if len(set(found)) != len(found):
         raise ConfigError(f"{option} {text!r}: a number occurs twice")
     return tuple(found)
+
+
+def metrics(given: list[str] | None, own: Metric | None) -> tuple[Metric, ...]:
+    """The metrics of `--metric`; without it the data set's own, or Euclidean and cosine."""
+    from vecbench.types import Metric
+
+    if not given:
+        return (Metric.EUCLIDEAN, Metric.COSINE) if own is None else (own,)
+    try:
+        return tuple(Metric(name) for name in given)
+    except ValueError:
+        unknown = next(name for name in given if name not in set(Metric))
+        raise ConfigError(f"--metric {unknown!r} is not known; known: {', '.join(Metric)}") from None

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vecbench.cli.naming import checked_stores, numbers
+from vecbench.cli.naming import checked_stores, metrics, numbers
 from vecbench.cli.output import complain, console, require_writable
-from vecbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vecbench.types import Metric
+    pass
 
 __all__ = ["run"]
 
@@ -31,7 +30,7 @@ def run(
         typer.Option(
             "--metric",
             metavar="[euclidean|cosine|dot]",
-            help="May be given more than once.  [default: euclidean and cosine]",
+            help="May be given more than once.  [default: the data set's own, or euclidean and cosine]",
             show_default=False,
         ),
     ] = None,
@@ -98,11 +97,10 @@ def run(
     from vecbench.bench.plan import Plan
     from vecbench.index import parse_index
 
-    own = None if source.card.metric is None else [source.card.metric.value]
     plan = Plan(
         stores=tuple(refs),
         dataset=dataset,
-        metrics=_metrics(metric or own or ["euclidean", "cosine"]),
+        metrics=metrics(metric, source.card.metric),
         k=k,
         index=parse_index(index),
         ef=numbers("--ef", ef),
@@ -145,13 +143,3 @@ def _result_path(out: Path | None, dataset: str) -> Path:
         return out
     name = "".join(c if c.isalnum() or c == "-" else "_" for c in dataset)
     return Path(f"vecbench-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}.json")
-
-
-def _metrics(names: list[str]) -> tuple[Metric, ...]:
-    from vecbench.types import Metric
-
-    try:
-        return tuple(Metric(name) for name in names)
-    except ValueError:
-        unknown = next(name for name in names if name not in set(Metric))
-        raise ConfigError(f"--metric {unknown!r} is not known; known: {', '.join(Metric)}") from None

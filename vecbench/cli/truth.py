@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vecbench.cli.naming import metrics
 from vecbench.cli.output import complain, console, figure, print_json, require_writable
 from vecbench.errors import ConfigError
 
@@ -68,13 +69,13 @@ def truth(
     from vecbench.truth import default_truth_dir, ground_truth
 
     source = dataset_source(dataset)
-    metrics = _metrics(metric, source.card.metric)
+    asked = metrics(metric, source.card.metric)
     for option, number, least in (("--k", k, 1), ("--threads", threads, 1), ("--memory", memory, _LEAST_MB)):
         if number is not None and number < least:
             raise ConfigError(f"{option} must be at least {least}, got {number}")
     if out is not None:
-        if len(metrics) > 1:
-            raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {metrics[0].value}")
+        if len(asked) > 1:
+            raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
         if out.suffix != ".npz":
             raise ConfigError(f"--out {out}: the name must end in .npz")
         require_writable(out, force=force)
@@ -83,7 +84,7 @@ def truth(
         data = source.load()
     peak, device = sgemm_gflops(), _device()
     rows: list[dict[str, Any]] = []
-    for each in metrics:
+    for each in asked:
         with busy.status(f"{each.value} …") as status:
             meter = _Meter(data, each, None if quiet else status)
             found = ground_truth(
@@ -163,15 +164,3 @@ def _write(out: Path, data: Dataset, found: GroundTruth) -> None:
     except OSError as e:
         part.unlink(missing_ok=True)
         raise ConfigError(f"{out} cannot be written: {e.strerror or e}") from e
-
-
-def _metrics(given: list[str] | None, own: Metric | None) -> list[Metric]:
-    from vecbench.types import Metric
-
-    if not given:
-        return [own] if own is not None else [Metric.EUCLIDEAN, Metric.COSINE]
-    try:
-        return [Metric(name) for name in dict.fromkeys(given)]
-    except ValueError:
-        unknown = next(name for name in given if name not in set(Metric))
-        raise ConfigError(f"--metric {unknown!r} is not known; known: {', '.join(Metric)}") from None
