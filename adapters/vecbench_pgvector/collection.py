@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from vecbench_pgvector.filters import Condition, condition
 from vecbench_pgvector.index import build, effective
 from vecbench_pgvector.search import Plan, columns_sql, plan
 from vecbench_pgvector.session import Session, milliseconds
+from vecbench_pgvector.words import index_statement, require_language, search_statement
 
 if TYPE_CHECKING:
     from vecbench_pgvector.store import PgvectorStore
@@ -130,6 +132,32 @@ class PgvectorCollection(Collection):
         statement = f"select id{columns_sql(include)} from {self._table} where id = any(%s)"
         with self.store.pool.session() as s:
             return _columns(s.cursor.execute(statement, (ids,)).fetchall(), include, 1)
+
+    def index_words(self, language: str) -> None:
+        """Have PostgreSQL keep an index of the documents' words, which follows every write; once is enough."""
+        with self._asking("indexing the words of") as s:
+            require_language(s, language)
+            s.cursor.execute(index_statement(self._table, language))
+
+    def search_words(
+        self, words: Sequence[str], k: int | None, *, where: Filter | None = None, language: str
+    ) -> list[tuple[str, float]]:
+        """Ids and `ts_rank` of up to k matching records that hold any of the words, best first; k None for all."""
+        if where is not None:
+            self._check_where(where)
+        with self._asking("searching the words of") as s:
+            require_language(s, language)
+            asked = search_statement(self._table, words, k, where, language)
+            return list(s.cursor.execute(asked.text, asked.values).fetchall()) if words else []
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[Session]:
+        self.store._require_open()
+        try:
+            with self.store.pool.session() as s:
+                yield s
+        except Exception as e:
+            self.store._fail(e, f"{doing} {self.spec.name!r}")
 
     def _count(self, where: Filter | None) -> int:
         wanted = condition(where)

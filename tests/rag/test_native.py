@@ -9,7 +9,7 @@ import pytest
 
 from vecbench import CollectionSpec, F, Flat, Metric, Records, connect
 from vecbench.collection import Collection
-from vecbench.errors import ConfigError, StoreError
+from vecbench.errors import CollectionNotFound, ConfigError
 from vecbench.rag.retrieve import HybridRetriever, LexicalRetriever, NativeLexicalRetriever
 
 TEXTS = [
@@ -69,7 +69,10 @@ def test_languages(collection: Collection) -> None:
 
 
 def test_an_error_is_ours(collection: Collection) -> None:
-    native = NativeLexicalRetriever(collection)
-    native._table = "no_such_table"
-    with pytest.raises(StoreError, match="no_such_table"):
+    gone = collection.store.create_collection(CollectionSpec("gone", 2))
+    native = NativeLexicalRetriever(gone)
+    collection.store.drop_collection("gone")
+    with pytest.raises(CollectionNotFound, match="gone"):
         native.retrieve("fox")
+    with pytest.raises(CollectionNotFound, match="gone"):
+        native.prepare()

@@ -8,53 +8,55 @@ all of them.
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from vecbench.collection import Collection
-from vecbench.errors import ConfigError, UnsupportedOperation
+from vecbench.errors import UnsupportedOperation
 from vecbench.filters import Filter
 from vecbench.rag.retrieve.ranked import best_passages, check_k
 from vecbench.rag.retrieve.words import tokens
 from vecbench.rag.types import Passage
 
-__all__ = ["NativeLexicalRetriever"]
+__all__ = ["NativeLexicalRetriever", "SearchesWords"]
 
-_NAME = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+
+@runtime_checkable
+class SearchesWords(Protocol):
+    """What a collection has whose store searches documents by their words; of ours, that of pgvector."""
+
+    def index_words(self, language: str) -> None:
+        """Have the store keep an index of the words."""
+        ...
+
+    def search_words(
+        self, words: Sequence[str], k: int | None, *, where: Filter | None = None, language: str
+    ) -> list[tuple[str, float]]:
+        """Ids and scores of up to k matching records that hold any of the words, best first; k None for all."""
+        ...
 
 
 class NativeLexicalRetriever:
-    """PostgreSQL's full-text search over a pgvector collection; `UnsupportedOperation` for every other store.
+    """The store's own search by words; `UnsupportedOperation` for a store that has none.
 
-    language: one of PostgreSQL's text search configurations, which stems words and leaves out the most common. A
-    passage's score is `ts_rank`, which knows nothing of how rare a word is: BM25 orders better, this costs no index
-    beside the store. Without `prepare` every search reads every document.
+    language: one that the store knows, which stems words and leaves out the most common: for PostgreSQL a text search
+    configuration. PostgreSQL's score is `ts_rank`, which knows nothing of how rare a word is: BM25 orders better, this
+    costs no index beside the store. Without `prepare` every search reads every document.
     """
 
     def __init__(self, collection: Collection, *, language: str = "english") -> None:
-        if collection.store.name != "pgvector":
+        if not isinstance(collection, SearchesWords):
             raise UnsupportedOperation(
-                f"{collection.store.name} keeps a document as it is and cannot search it by words; only pgvector can. "
+                f"{collection.store.name} keeps a document as it is and cannot search it by words. "
                 "Take LexicalRetriever, which works over every store"
             )
-        if not _NAME.fullmatch(language):
-            raise ConfigError(f"language names a text search configuration of PostgreSQL, got {language!r}")
+        collection.search_words((), 1, language=language)  # an unknown language is refused now
         self.collection, self.language = collection, language
-        self._table = str(collection.describe()["table"])
-        if not _NAME.fullmatch(self._table):
-            raise UnsupportedOperation(f"pgvector: {self._table!r} is no table of a vecbench collection")
-        known = self._run("select count(*) from pg_ts_config where cfgname = %s", (language,))
-        if not known[0][0]:
-            raise ConfigError(f"PostgreSQL has no text search configuration {language!r}; `\\dF` lists them")
-
-    @property
-    def _vector(self) -> str:
-        return f"to_tsvector('{self.language}', coalesce(document, ''))"
+        self._words: SearchesWords = collection
 
     def prepare(self) -> None:
-        """Have PostgreSQL keep an index of the words; once for a collection and language, it follows every write."""
-        name = f"{self._table}_words_{self.language}"
-        self._run(f"create index if not exists {name} on {self._table} using gin ({self._vector})")
+        """Have the store keep an index of the words; once for a collection and language, it follows every write."""
+        self._words.index_words(self.language)
 
     def retrieve(self, query: str, k: int = 10, *, where: Filter | None = None) -> list[Passage]:
         """Up to k passages that share a word with the query, best first; `where` applies before."""
@@ -62,20 +64,8 @@ class NativeLexicalRetriever:
         words = list(dict.fromkeys(tokens(query)))
         if not words:
             return []
-        # Any of the words: PostgreSQL's own way from a text to a query asks for all of them.
-        wanted = " || ".join(["plainto_tsquery(%s::regconfig, %s)"] * len(words))
-        bound = [part for word in words for part in (self.language, word)]
-        statement = (
-            f"with q as (select {wanted} as q) select id, ts_rank({self._vector}, q, 1)::float8 as score "  # noqa: S608
-            f"from {self._table}, q where {self._vector} @@ q order by score desc, id limit %s"
-        )
-        return best_passages(self.collection, lambda limit: self._run(statement, (*bound, limit)), k, where)
 
-    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a statement of ours; what is not ours in it is bound."""
-        try:
-            cursor = self.collection.native.execute(statement, values)
-            rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
-        except Exception as error:
-            self.collection.store._fail(error, f"searching {self.collection.spec.name!r} by words")
-        return rows
+        def ranking(limit: int | None) -> list[tuple[str, float]]:
+            return self._words.search_words(words, limit, where=where, language=self.language)
+
+        return best_passages(self.collection, ranking, k, None)
