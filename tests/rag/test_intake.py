@@ -18,6 +18,7 @@ from vecbench.rag import (
     UnreadableWarning,
 )
 from vecbench.rag.intake import default_splitter, splitter_language
+from vecbench.rag.load import CsvLoader
 
 from .pipeline_parts import CONTRACT, DOCUMENTS, Bag, filled
 
@@ -43,6 +44,20 @@ def test_a_file_that_cannot_be_read_is_told_and_kept(store: VectorStore, tmp_pat
     assert [file.source for file in told] == ["a.txt"]
     (tmp_path / "a.txt").unlink()
     assert rag.add(tmp_path).removed == 1
+
+
+def test_which_files_are_read_can_be_said(store: VectorStore, tmp_path: Path) -> None:
+    for name in ("a.md", "b.txt", "c.csv", "old/a.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"title,body\n{name},{CONTRACT}" if name == "c.csv" else CONTRACT, "utf-8")
+    rag = Rag(store, embedder=Bag())
+    rag.add(tmp_path, pattern="*.md", ignore=["old/"])
+    assert [s.source for s in rag.sources()] == ["a.md"]
+    rag.add(tmp_path, loaders=[CsvLoader("body")])
+    assert [s.source for s in rag.sources()] == ["a.md", "b.txt", "c.csv#row=1", "old/a.md"]
+    (row,) = (p for p in rag.retrieve("notice period", 9) if p.source == "c.csv#row=1")
+    assert row.metadata["title"] == "c.csv"
+    assert rag.add(tmp_path, pattern="*.txt").removed == 3
 
 
 def test_what_is_left_of_a_file_that_breaks_is_kept(store: VectorStore, tmp_path: Path) -> None:
@@ -114,8 +129,10 @@ def test_documents_have_origins(store: VectorStore) -> None:
     assert rag.remove(origin="other") >= 1
     with pytest.raises(DocumentError, match="comes twice"):
         rag.add([DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0]])
-    with pytest.raises(ConfigError, match="on_error is for files"):
+    with pytest.raises(ConfigError, match="on_error: for files only"):
         rag.add(DOCUMENTS, on_error=print)
+    with pytest.raises(ConfigError, match="ignore, pattern: for files only"):
+        rag.add(DOCUMENTS, pattern="*.md", ignore=["a"])
     with pytest.raises(ConfigError, match="origin or a source"):
         rag.remove()
 

@@ -65,6 +65,13 @@ def add(
     path: _Path = "kb",
     collection: _Collection = "rag",
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what is no longer in the folder.")] = True,
+    pattern: Annotated[
+        str, typer.Option("--pattern", metavar="GLOB", help="Which files of the folder, say '*.md'.")
+    ] = "**/*",
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="RULE", help="More to leave out, as in .gitignore; may be given often."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
@@ -87,7 +94,14 @@ def add(
 
         if not what.exists():
             raise ConfigError(f"{what}: there is no such file or folder")
-        report = opened.add(what, prune=prune, on_error=unreadable.append, progress=None if quiet else show)
+        report = opened.add(
+            what,
+            prune=prune,
+            pattern=pattern,
+            ignore=ignore or (),
+            on_error=unreadable.append,
+            progress=None if quiet else show,
+        )
         passages = opened.collection.count()
     for file in unreadable:
         complain(f"{file.source}: {file.reason}", head="left out")

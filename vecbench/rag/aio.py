@@ -7,12 +7,12 @@ import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack
 
 from vecbench.filters import Filter
 from vecbench.rag.asking import AnswerStream
 from vecbench.rag.index import AddProgress, AddReport, SourceState
-from vecbench.rag.load.files import Unreadable
+from vecbench.rag.load.files import Reading, Unreadable
 from vecbench.rag.types import Answer, Document, Message, Passage
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ class AsyncRag:
         prune: bool | None = None,
         on_error: Callable[[Unreadable], None] | None = None,
         progress: Callable[[AddProgress], None] | None = None,
+        **reading: Unpack[Reading],
     ) -> AddReport:
         """Await `Rag.add`."""
         return await self._pool.run(
-            self.rag.add, what, origin=origin, prune=prune, on_error=on_error, progress=progress
+            self.rag.add, what, origin=origin, prune=prune, on_error=on_error, progress=progress, **reading
         )
 
     async def remove(self, source: str | None = None, *, origin: str | None = None) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 from vecbench.collection import Collection
 from vecbench.embed.minilm import MINILM_SPEC, MiniLM, fixed_model
@@ -18,7 +18,7 @@ from vecbench.embed.spec import Embedder, Progress
 from vecbench.errors import ConfigError, DocumentError
 from vecbench.rag.answer.prompt import estimate_tokens
 from vecbench.rag.index import AddProgress, AddReport, ChunkIndex, SourceState
-from vecbench.rag.load.files import load
+from vecbench.rag.load.files import Reading, load
 from vecbench.rag.load.reports import Unreadable, UnreadableWarning
 from vecbench.rag.records import Context
 from vecbench.rag.split.lengths import FindsTokens, TokenLength
@@ -112,13 +112,14 @@ class Intake:
         prune: bool | None = None,
         on_error: Callable[[Unreadable], None] | None = None,
         progress: Callable[[AddProgress], None] | None = None,
+        **reading: Unpack[Reading],
     ) -> AddReport:
         """See `Rag.add`."""
         if isinstance(what, str | os.PathLike):
             path = Path(what).resolve()
             left_out = _LeftOut(on_error)
             report = self._add(
-                load(path, on_error=left_out),
+                load(path, on_error=left_out, **reading),
                 path.as_posix() if origin is None else origin,
                 prune=prune is not False,
                 spared=left_out.may_hold,
@@ -126,8 +127,9 @@ class Intake:
             )
             left_out.sum_up(path)
             return report
-        if on_error is not None:
-            raise ConfigError("on_error is for files that cannot be read; documents were given, not a path")
+        if on_error is not None or reading:
+            given = sorted(reading) or ["on_error"]
+            raise ConfigError(f"{', '.join(given)}: for files only; documents were given, not a path")
         return self._add(
             iter(what),
             "documents" if origin is None else origin,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, Unpack, get_args
 
 from vecbench.embed.spec import Embedder
 from vecbench.errors import ConfigError
@@ -23,7 +23,7 @@ from vecbench.rag.asking import AnswerStream, Asking, Stages
 from vecbench.rag.budget import Clock, Costs, Deadline
 from vecbench.rag.index import AddProgress, AddReport, SourceState, open_collection
 from vecbench.rag.intake import FixedModel, Intake
-from vecbench.rag.load.files import Unreadable
+from vecbench.rag.load.files import Reading, Unreadable
 from vecbench.rag.records import Context
 from vecbench.rag.rerank.lexical import LexicalReranker
 from vecbench.rag.retrieve.fusion import HybridRetriever
@@ -133,15 +133,17 @@ class Rag:
         prune: bool | None = None,
         on_error: Callable[[Unreadable], None] | None = None,
         progress: Callable[[AddProgress], None] | None = None,
+        **reading: Unpack[Reading],
     ) -> AddReport:
         """Load, split, embed and store what is new or changed: a file, the files of a folder, or documents.
 
         origin: names where they come from, the absolute path when not given; "documents" for documents. prune: remove
         what this origin no longer has; True for a path, False for documents, when not given. on_error: called for each
         file that cannot be read, or not to its end, whose chunks stay as they are, and for each of a kind that no
-        loader knows; without it `UnreadableWarning` is warned, once for all files of unknown kinds.
+        loader knows; without it `UnreadableWarning` is warned, once for all files of unknown kinds. reading: pattern,
+        ignore and loaders, as of `load`; what they leave out, this origin no longer has.
         """
-        return self._intake.add(what, origin=origin, prune=prune, on_error=on_error, progress=progress)
+        return self._intake.add(what, origin=origin, prune=prune, on_error=on_error, progress=progress, **reading)
 
     def remove(self, source: str | None = None, *, origin: str | None = None) -> int:
         """Delete the documents of this source, of an origin, or the one of both; the number of their chunks."""

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from vecbench.errors import ConfigError, DocumentError, MissingDependency
 from vecbench.rag.load.encodings import printable
@@ -14,11 +15,19 @@ from vecbench.rag.load.reports import Unreadable, UnreadableWarning
 from vecbench.rag.load.walk import walk
 from vecbench.rag.types import Document
 
-__all__ = ["Unreadable", "UnreadableWarning", "load"]
+__all__ = ["Reading", "Unreadable", "UnreadableWarning", "load"]
 
 
 class _UnknownKind(DocumentError):
     pass
+
+
+class Reading(TypedDict, total=False):
+    """Which files are read, and by what: the options of `load` that `Rag.add` takes, too."""
+
+    pattern: str
+    ignore: Sequence[str]
+    loaders: Sequence[Loader]
 
 
 def load(
