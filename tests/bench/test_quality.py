@@ -43,10 +43,15 @@ def test_figures_by_hand(judged: Dataset) -> None:
     assert figures.quality(rows, dataclasses.replace(judged, judgements=None)) is None
 
 
+def test_the_truth_goes_as_deep_as_is_asked_and_to_a_hundred_at_least(judged: Dataset) -> None:
+    large = Dataset.from_arrays("large", np.eye(300, 4) + 1, judged.queries.repeat(2, axis=1))
+    assert [figures.truth_depth(k, large) for k in (10, 100, 200, 1000)] == [100, 100, 200, 300]
+    assert figures.truth_depth(10, judged) == 5
+
+
 def test_a_run_reports_it_and_verify_makes_it_again(judged: Dataset) -> None:
-    plan = Plan(stores=(StoreRef("memory"),), metrics=(Metric.EUCLIDEAN,), k=5, rounds=1, queries=2)
-    plan = dataclasses.replace(plan, dataset="line")
-    report = runner.run(dataclasses.replace(plan, stores=(StoreRef("faiss"),)), dataset=judged)
+    plan = Plan(stores=(StoreRef("faiss"),), dataset="line", metrics=(Metric.EUCLIDEAN,), k=5, rounds=1, queries=2)
+    report = runner.run(plan, dataset=judged)
     assert [case.error for case in report.cases] == [None]
     best = report.exact_quality["euclidean"]
     assert best.mrr_at_10 == pytest.approx(0.5)

@@ -114,6 +114,13 @@ def test_unknown_filters_are_refused(store: VecbenchDocumentStore, given: dict[s
         store.filter_documents(given)
 
 
+def test_none_in_a_list_is_a_missing_field(store: VecbenchDocumentStore) -> None:
+    given = {"field": "meta.kind", "operator": "in", "value": ["plant", None]}
+    assert {document.id for document in store.filter_documents(given)} == {"oak", "fern", "iron"}
+    given["operator"] = "not in"
+    assert {document.id for document in store.filter_documents(given)} == {"cat", "dog"}
+
+
 def test_not_is_the_complement_of_all_conditions() -> None:
     given = {"operator": "NOT", "conditions": [{"field": "meta.kind", "operator": "==", "value": "plant"}]}
     assert from_haystack_filters(given) == Not(Eq("kind", "plant"))

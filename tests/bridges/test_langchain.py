@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from vecbench.errors import (
     UnsupportedOperation,
 )
 from vecbench.filters import And, Eq, Exists, Filter, Gt, Gte, In, Lt, Lte, Ne, Not, NotIn, Or
+from vecbench.rag.split import RecursiveSplitter
 from vecbench.rag.types import Splitter
 
 from .words import DIM, FACTS, WordEmbedder
@@ -202,6 +206,36 @@ def test_the_async_verbs_are_the_same(store: VecbenchVectorStore) -> None:
 
     asyncio.run(run())
     assert store.collection.count(F("kind") == "water") == 0
+
+
+def words_in(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize(("size", "overlap", "length"), [(200, 0, len), (200, 50, len), (40, 10, words_in)])
+def test_offsets_are_those_of_our_own_splitter(size: int, overlap: int, length: Any) -> None:
+    """Ours knows them by construction."""
+    theirs = RecursiveCharacterTextSplitter(chunk_size=size, chunk_overlap=overlap, length_function=length)
+    ours = RecursiveSplitter(size, overlap, length=length)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert from_langchain_splitter(theirs, "x").split(readme) == ours.split(readme)
+
+
+@pytest.mark.parametrize(("size", "overlap", "length"), [(12, 0, len), (12, 5, len), (4, 2, words_in), (30, 29, len)])
+def test_offsets_in_texts_that_repeat_themselves(size: int, overlap: int, length: Any) -> None:
+    """Many places look alike; without an overlap there is one that is right."""
+    rng = random.Random(3)  # noqa: S311 - not a secret
+    theirs = RecursiveCharacterTextSplitter(chunk_size=size, chunk_overlap=overlap, length_function=length)
+    for _ in range(60):
+        text = "".join(rng.choices(["ab ", "ab", "c ", "\n\n", "ab ab ", "\n"], k=40))
+        chunks = from_langchain_splitter(theirs, "x").split(text)
+        assert [chunk.text for chunk in chunks] == theirs.split_text(text)
+        assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+        for before, after in pairwise(chunks):
+            assert before.start <= after.start
+            assert length(text[after.start : before.end]) <= overlap
+        if not overlap:
+            assert chunks == RecursiveSplitter(size, 0, length=length).split(text)
 
 
 def test_splitters_of_langchain_keep_exact_offsets() -> None:

@@ -1,14 +1,17 @@
-"""The asynchronous verbs never block the loop: the embedder waits for something that only the loop can do."""
+"""What every bridge does alike: asynchronous verbs never block the loop, and writes can be read at once."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 from haystack import Document
-from llama_index.core.vector_stores.types import VectorStoreQuery
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
 
 from vecbench import CollectionSpec, connect
 from vecbench.bridges import haystack, langchain, llama_index
@@ -62,6 +65,39 @@ def test_embedding_happens_beside_the_loop(verb: Callable[[Collection, Waiting],
         return await verb(collection, embedder)
 
     assert asyncio.run(run()) is not None
+
+
+def _writes() -> list[Any]:
+    filters = MetadataFilters(filters=[MetadataFilter(key="kind", value="plant")])
+    node = TextNode(id_="n", text="x", embedding=[1.0] * DIM)
+    document = Document(id="d", content="x", embedding=[1.0] * DIM)
+    return [
+        lambda c, e: langchain.VecbenchVectorStore(c, e).add_texts(["x"]),
+        lambda c, e: langchain.VecbenchVectorStore(c, e).delete(["x"]),
+        lambda c, e: llama_index.VecbenchVectorStore(c, e).add([node]),
+        lambda c, e: llama_index.VecbenchVectorStore(c, e).delete("x"),
+        lambda c, e: llama_index.VecbenchVectorStore(c, e).delete_nodes(filters=filters),
+        lambda c, e: llama_index.VecbenchVectorStore(c, e).clear(),
+        lambda c, e: haystack.VecbenchDocumentStore.of(c, e).write_documents([document]),
+        lambda c, e: haystack.VecbenchDocumentStore.of(c, e).delete_documents(["x"]),
+    ]
+
+
+@pytest.mark.parametrize("write", _writes())
+def test_what_was_written_is_flushed(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = WordEmbedder()
+    collection = connect("memory").create_collection(CollectionSpec("c", DIM, embedder=embedder.spec))
+    done: list[str] = []
+    for verb in ("upsert", "delete", "flush"):
+        monkeypatch.setattr(collection, verb, functools.partial(_noting, done, verb, getattr(collection, verb)))
+    write(collection, embedder)
+    assert len(done) == 2
+    assert done[1] == "flush"
+
+
+def _noting(done: list[str], verb: str, call: Callable[..., object], *args: object, **kwargs: object) -> object:
+    done.append(verb)
+    return call(*args, **kwargs)
 
 
 def test_a_query_of_llama_index_is_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from vecbench.cli.main import app
+from vecbench.rag import Rag
 
 Run = Callable[..., Result]
 
@@ -44,6 +46,21 @@ def test_add_ask_change_and_add_again(run: Run) -> None:
     assert "retrieve" in told["timings_ns"]
     chat = run("rag", "chat", input="Which class is paid on a train?\n\n")
     assert chat.stdout.startswith("Travel by train is paid in first class. [1]")
+
+
+def test_a_chat_remembers_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+    stream = Rag.stream
+
+    def noting(self: Rag, question: str, **options: Any) -> Any:
+        told.append([message.content for message in options["history"]])
+        return stream(self, question, **options)
+
+    monkeypatch.setattr(Rag, "stream", noting)
+    run("rag", "add", "docs")
+    chat = run("rag", "chat", input="Which class is paid on a train?\nHow long is the notice period?\n")
+    assert chat.exit_code == 0
+    assert told == [[], ["Which class is paid on a train?", "Travel by train is paid in second class. [1]"]]
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(run: Run) -> None:

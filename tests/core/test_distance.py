@@ -10,6 +10,7 @@ import pytest
 
 from vecbench import Metric
 from vecbench.distance import exact_distances, paired_distances, top_k
+from vecbench.types import SearchResult, similarity
 
 
 def slow(a: list[int], b: list[int], metric: Metric) -> float:
@@ -54,6 +55,17 @@ def test_top_k_survives_float32_cancellation() -> None:
     q = (1000 + rng.normal(size=(8, 16)) * 1e-2).astype(np.float32)
     rows, _ = top_k(q, x, 5, Metric.EUCLIDEAN)
     assert rows.tolist() == np.argsort(exact_distances(q, x, Metric.EUCLIDEAN), axis=1, kind="stable")[:, :5].tolist()
+
+
+def test_similarities_are_larger_where_it_is_nearer() -> None:
+    near, far = (
+        np.array([0.5, 3.0]),
+        {Metric.EUCLIDEAN: [2 / 3, 0.25], Metric.COSINE: [0.5, -2], Metric.DOT: [-0.5, -3]},
+    )
+    for metric, expected in far.items():
+        result = SearchResult([["a", "b"]], [near], metric)
+        np.testing.assert_allclose(result.similarities()[0], expected)
+        assert similarity(0.5, metric) == pytest.approx(expected[0])
 
 
 def test_k_is_cut_to_the_number_of_rows() -> None:

@@ -99,15 +99,14 @@ class _FromLangChainSplitter:
 
     def split(self, text: str) -> list[Chunk]:
         chunks: list[Chunk] = []
+        overlap = getattr(self.splitter, "_chunk_overlap", 0)
+        length = getattr(self.splitter, "_length_function", len)
         start = end = 0
         for number, piece in enumerate(self.splitter.split_text(text)):
-            # A chunk begins after the one before it does. The nearest place to that one's end is right: an earlier
-            # occurrence inside a repetitive text would move every later chunk.
-            low = start + 1 if chunks else 0
-            overlap = max(0, end - getattr(self.splitter, "_chunk_overlap", 0))
-            start = text.find(piece, max(low, overlap))
-            if start < 0:
-                start = text.find(piece, low)
+            # Not before the chunk before it, and not with more in common than the splitter allows.
+            start = text.find(piece, start)
+            while 0 <= start < end and length(text[start:end]) > overlap:
+                start = text.find(piece, start + 1)
             if start < 0:
                 raise RagError(
                     f"chunk {number} of {type(self.splitter).__name__} is not in the text as it stands, so it has no "
@@ -121,7 +120,8 @@ class _FromLangChainSplitter:
 def from_langchain_splitter(splitter: Any, fingerprint: str) -> _FromLangChainSplitter:
     """A LangChain text splitter as a splitter of ours; RagError when it alters the text, as offsets must be exact.
 
-    fingerprint: a line that names it and its parameters, which LangChain does not tell in full.
+    fingerprint: a line that names it and its parameters, which LangChain does not tell in full. LangChain tells no
+    places either: where a text repeats itself and chunks overlap, the first place that fits is taken.
     """
     if not callable(getattr(splitter, "split_text", None)):
         raise ConfigError(f"{type(splitter).__name__} has no split_text; give a LangChain TextSplitter")
