@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from vecbench.cli.output import complain
 from vecbench.errors import AdapterError, ConfigError, MissingDependency
@@ -15,8 +17,17 @@ if TYPE_CHECKING:
     from vecbench.store import VectorStore
     from vecbench.types import Metric
 
-__all__ = ["ALL", "checked_stores", "metrics", "missing_module", "numbers", "runnable_stores"]
+__all__ = ["ALL", "MetricNames", "checked_stores", "metrics", "missing_module", "numbers", "runnable_stores"]
 
+MetricNames: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="[euclidean|cosine|dot]",
+        help="May be given more than once.  [default: the data set's own, or euclidean and cosine]",
+        show_default=False,
+    ),
+]
 ALL = "all"  # in place of stores' names: every store whose engine can run here
 _NO_STORES = {"memory", "null"}  # the oracle and the ruler's zero: not for choosing among
 
@@ -127,7 +138,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def metrics(given: list[str] | None, own: Metric | None) -> tuple[Metric, ...]:
+def metrics(given: MetricNames, own: Metric | None) -> tuple[Metric, ...]:
     """The metrics of `--metric`; without it the data set's own, or Euclidean and cosine."""
     from vecbench.types import Metric
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vecbench.cli.naming import checked_stores, metrics, numbers
+from vecbench.cli.naming import MetricNames, checked_stores, metrics, numbers
 from vecbench.cli.output import complain, console, require_writable
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ def run(
     dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help="See `vecbench datasets`.")] = (
         "glosses-10k"
     ),
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="[euclidean|cosine|dot]",
-            help="May be given more than once.  [default: the data set's own, or euclidean and cosine]",
-            show_default=False,
-        ),
-    ] = None,
+    metric: MetricNames = None,
     k: Annotated[int, typer.Option("--k", help="Neighbours asked for by each query.")] = 10,
     index: Annotated[
         str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbench.cli.naming import metrics
+from vecbench.cli.naming import MetricNames, metrics
 from vecbench.cli.output import complain, console, figure, print_json, require_writable
 from vecbench.errors import ConfigError
 
@@ -28,15 +28,7 @@ _LEAST_MB = 64
 def truth(
     dataset: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set; see `vecbench datasets`.")],
     *,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="[euclidean|cosine|dot]",
-            help="May be given more than once.  [default: the data set's own, or euclidean and cosine]",
-            show_default=False,
-        ),
-    ] = None,
+    metric: MetricNames = None,
     k: Annotated[int, typer.Option("--k", help="Neighbours of each query, nearest first.")] = 100,
     out: Annotated[
         Path | None,
