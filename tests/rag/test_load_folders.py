@@ -53,6 +53,7 @@ class AnyName:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @example([(["a"], "x.txt"), (["a"], "y.txt")], ["a/**", "!a/x.txt"], None)  # the folder itself is not ignored
+@example([(["b"], "a"), (["b", "a"], "a"), ([], "a")], ["b/**/", "/b/**/**/ "], None)  # only the folders below it
 @given(files, rules, st.none() | st.tuples(folders, rules))
 def test_ignore_rules_against_git(
     tree: list[tuple[list[str], str]], top: list[str], nested: tuple[list[str], list[str]] | None

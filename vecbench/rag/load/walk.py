@@ -17,6 +17,7 @@ __all__ = ["walk"]
 
 _NEVER = {"__pycache__", "node_modules"}  # what programs make for themselves
 _IGNORE_FILES = (".gitignore", ".vecbenchignore")
+_BELOW = re.compile(r"/\*\*/ *$")  # pathspec takes a/**/ for a/ itself; git means the folders below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _rules(folder: str, lines: Sequence[str]) -> _Rules | None:
     except ImportError as error:
         raise MissingDependency("Ignore rules", module="pathspec", extra="rag") from error
     try:
-        patterns: list[Any] = list(GitIgnoreSpec.from_lines(lines).patterns)
+        patterns: list[Any] = list(GitIgnoreSpec.from_lines([_BELOW.sub("/**/*/", line) for line in lines]).patterns)
     except ValueError:
         return None
     return _Rules(folder, tuple((p.regex, p.include) for p in reversed(patterns) if p.regex and p.include is not None))
