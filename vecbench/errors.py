@@ -33,7 +33,8 @@ VecbenchError
 ├── BenchmarkError
 │   ├── RunVoid
 │   └── IncomparableResults
-├── ClusterError                    a Ray cluster cannot be reached, lost work, or would give other results
+├── ClusterError                    a Ray cluster cannot be reached, or would give other results
+│   └── ClusterLost                 a node was lost, and work with it
 └── RagError
     ├── DocumentError               a document cannot be read, or two have one name
     └── ModelError                  a language model or reranker failed, timed out or answered nonsense
@@ -53,6 +54,7 @@ __all__ = [
     "BenchmarkError",
     "ChecksumMismatch",
     "ClusterError",
+    "ClusterLost",
     "CollectionExists",
     "CollectionMismatch",
     "CollectionNotFound",
@@ -248,7 +250,11 @@ class IncomparableResults(BenchmarkError):
 
 
 class ClusterError(VecbenchError):
-    """A Ray cluster cannot be reached, lost work, or runs other software, so that its results could differ."""
+    """A Ray cluster cannot be reached, fails a part of the work, or runs other software that could give other bits."""
+
+
+class ClusterLost(ClusterError):
+    """A node of the cluster was lost, and work with it that could not be done elsewhere."""
 
 
 class RagError(VecbenchError):

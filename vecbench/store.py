@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self
 
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
@@ -78,6 +79,13 @@ def hold_directory(path: Path, *, store: str) -> FileLock:
     return lock
 
 
+class _Engine(Protocol):
+    """An engine that a store started for itself; `vecbench.services.local.Service` is one."""
+
+    url: str
+    secrets: dict[str, str]
+
+
 class VectorStore(ABC):
     """One connection to a store; a context manager that closes what it opened itself, and nothing else.
 
@@ -93,6 +101,7 @@ class VectorStore(ABC):
     capabilities: Capabilities = Capabilities()
 
     _closed = False
+    _service: _Engine | None = None
 
     @classmethod
     @abstractmethod
@@ -113,6 +122,13 @@ class VectorStore(ABC):
     def native(self) -> Any:
         """The vendor's own client or handle: the way out of this interface."""
         return None
+
+    def reached_at(self) -> tuple[str, Mapping[str, str]] | None:
+        """Where other processes reach the engine that this store started: a URL, and the secrets for `connect`.
+
+        None for an engine in this process, and for one that was there before.
+        """
+        return None if self._service is None else (self._service.url, self._service.secrets)
 
     def create_collection(self, spec: CollectionSpec, *, exist_ok: bool = False) -> Collection:
         """Create a collection and return it.

@@ -10,21 +10,24 @@ part alone, and results come in the order of the parts. Needs the extra `ray` fo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import vecbench
-from vecbench.errors import ClusterError, ConfigError, MissingDependency, VecbenchError, redact
+from vecbench.errors import ClusterError, ClusterLost, ConfigError, MissingDependency, VecbenchError, redact
 
 __all__ = ["Here", "RayCluster", "Workers", "open_workers"]
 
 _Part = TypeVar("_Part")
+_Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
 _RETRIES = 8  # of a part whose node died; a part that itself fails is not tried again
 _CONNECT_SECONDS = 10
@@ -39,6 +42,10 @@ class Workers(ABC):
 
         function: one that another process can import. What it raises is raised here.
         """
+
+    def share(self, value: _Value) -> Callable[[], _Value]:
+        """What parts may hold in place of a value, and call to get it; it goes to each node once."""
+        return partial(_itself, value)
 
     @abstractmethod
     def close(self) -> None:
@@ -133,6 +140,25 @@ class RayCluster(Workers):
             for reference in waiting:
                 ray.cancel(reference, force=False)
 
+    def actor(self, kind: Callable[..., Any], *arguments: Any) -> Any:
+        """A handle of an object that lives on some node, spread over them; its methods give references to results."""
+        # A trace of a CPU: not on a node without any, such as the head often is, and no reason to refuse many.
+        remote = self._ray.remote(kind).options(num_cpus=0.001, scheduling_strategy="SPREAD", max_restarts=0)
+        return remote.remote(*arguments)
+
+    def results(self, references: Sequence[Any]) -> list[Any]:
+        """What the references stand for, once all are there; `ClusterLost` where a node died."""
+        return [self._result(reference) for reference in references]
+
+    def end(self, actor: Any) -> None:
+        """Take an object off its node, if it is still there."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(actor)
+
+    def share(self, value: _Value) -> Callable[[], _Value]:
+        """See `Workers.share`."""
+        return partial(_fetch, self._ray.put(value))
+
     def _result(self, reference: Any) -> Any:
         ray = self._ray
         try:
@@ -143,7 +169,7 @@ class RayCluster(Workers):
                 raise cause from error
             raise ClusterError(f"a part of the work failed: {_last_line(cause or error)}") from error
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"the Ray cluster lost a part of the work: {_last_line(error)}") from error
+            raise ClusterLost(f"the Ray cluster lost a part of the work: {_last_line(error)}") from error
 
     def close(self) -> None:
         """Disconnect, unless the connection was there before."""
@@ -158,6 +184,16 @@ def open_workers(on: str | None) -> Workers:
     if not on.startswith("ray://"):
         raise ConfigError(f"--on takes ray://host:port, the address of a Ray cluster, or here, got {redact(on)!r}")
     return RayCluster(on)
+
+
+def _itself(value: _Value) -> _Value:
+    return value
+
+
+def _fetch(reference: Any) -> Any:
+    import ray
+
+    return ray.get(reference)
 
 
 def _require_listener(address: str) -> None:

@@ -48,6 +48,7 @@ class ElasticsearchStore(VectorStore):
     name: ClassVar[str] = "elasticsearch"
     extra: ClassVar[str] = "elasticsearch"
     modules: ClassVar[tuple[str, ...]] = ("elasticsearch",)
+    _service: Service | None = None
     capabilities: Capabilities = Capabilities(
         metrics=frozenset(Metric),
         indexes=frozenset({"flat", "hnsw", "native"}),

@@ -54,6 +54,7 @@ class PgvectorStore(VectorStore):
     name: ClassVar[str] = "pgvector"
     extra: ClassVar[str] = "pgvector"
     modules: ClassVar[tuple[str, ...]] = ("psycopg", "pgvector")
+    _service: Service | None = None
     capabilities = Capabilities(
         metrics=frozenset(Metric),
         indexes=frozenset({"flat", "hnsw", "ivf_flat"}),

@@ -216,6 +216,7 @@ def worker(tmp_path: Path, store: str = "memory") -> Worker:
             "seed": 1,
             "index": {"kind": "flat", "native": {}},
             "settings": [{"name": "default", "params": {}}],
+            "load": {"loads": []},
             "base": {"npy": str(tmp_path / "base.npy")},
             "queries": {"npy": str(tmp_path / "queries.npy")},
             "folder": str(tmp_path),

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from vecbench.bench import worker as worker_module
+from vecbench.bench.answers import decode
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER, UNKNOWN
 from vecbench.bench.usage import disk_bytes
-from vecbench.bench.worker import BUCKETS, decode, serve, timed_pass
+from vecbench.bench.worker import BUCKETS, serve, timed_pass
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
 from vecbench.dataset import Dataset
@@ -158,6 +159,7 @@ def request_(tiny: Dataset, tmp_path: Path) -> dict[str, Any]:
         "index": index_to_dict(HNSW()),
         "settings": [{"name": "ef=16", "params": {**exact, "ef_search": 16, "exact": False}},
                      {"name": "exact", "params": exact}],
+        "load": {"loads": []},
         "base": {"npy": str(tmp_path / "base.npy")},
         "queries": {"npy": str(tmp_path / "queries.npy")},
         "folder": str(tmp_path),

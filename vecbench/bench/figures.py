@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
+from vecbench.bench.load_figures import remade
 from vecbench.bench.recall import recall_at_k
-from vecbench.bench.result import Column, Quality, Report, SettingResult
+from vecbench.bench.result import Column, LoadResult, Quality, Report, SettingResult
 from vecbench.bench.stats import bootstrap_interval, percentile_ns, serial_qps
 from vecbench.dataset import Dataset
 from vecbench.errors import BenchmarkError
@@ -22,7 +24,8 @@ from vecbench.types import Metric
 __all__ = ["quality", "setting_result", "truth_depth", "verify", "with_queries"]
 
 _Ints = npt.NDArray[np.int64]
-_NOT_RECOMPUTED = {"name", "params", "latencies_ns", "warmup_ns", "answers", "max_distance_error"}
+_NOT_RECOMPUTED = {"name", "params", "latencies_ns", "warmup_ns", "answers", "max_distance_error", "loads"}
+_RAW_OF_LOADS = {"sent_ns", "service_ns", "answers", "cpu_seconds"}
 
 
 def with_queries(data: Dataset, queries: int | None) -> Dataset:
@@ -54,6 +57,7 @@ def setting_result(
     data: Dataset,
     truth: GroundTruth,
     warmup: _Ints | None = None,
+    loads: Sequence[LoadResult] = (),
 ) -> SettingResult:
     """All figures of a setting from its raw values: latencies in ns (rounds, q), answers as row numbers (rounds, q, k).
 
@@ -87,6 +91,7 @@ def setting_result(
         qps_interval=bootstrap_interval(latencies.T, _qps_of_resamples),
         max_distance_error=max_distance_error,
         quality=quality(answers[0], data),
+        loads=list(loads),
     )
 
 
@@ -149,17 +154,28 @@ def verify(report: Report, dataset: Dataset) -> None:
                 data=data,
                 truth=truth,
             )
-            for field in SettingResult.model_fields.keys() - _NOT_RECOMPUTED:
-                has, should = getattr(kept, field), getattr(made, field)
-                if not _same(has, should):
-                    wrong.append(f"{where}: {field} is {has}, its raw values give {should}")
+            wrong += _differences(where, kept, made, _NOT_RECOMPUTED)
+            for at, under in enumerate(kept.loads):
+                again = remade(
+                    under, requests=report.plan["requests"], seed=[report.plan["seed"], at],
+                    data=data, truth=truth, null=report.null_loads,
+                )  # fmt: skip
+                wrong += _differences(f"{where}, {at + 1}. load", under, again, _RAW_OF_LOADS)
     if wrong:
         raise BenchmarkError("the report does not follow from its raw values: " + "; ".join(sorted(wrong)))
 
 
+def _differences(where: str, kept: BaseModel, made: BaseModel, but: set[str]) -> list[str]:
+    return [
+        f"{where}: {name} is {getattr(kept, name)}, its raw values give {getattr(made, name)}"
+        for name in type(kept).model_fields.keys() - but
+        if not _same(getattr(kept, name), getattr(made, name))
+    ]
+
+
 def _same(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
+    if a is None or b is None or isinstance(a, str):
+        return bool(a == b)
     if isinstance(a, Quality):
         return isinstance(b, Quality) and _same(tuple(a.model_dump().values()), tuple(b.model_dump().values()))
     if isinstance(a, tuple):

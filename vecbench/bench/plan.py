@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vecbench.errors import ConfigError
+from vecbench.bench.load import Load
+from vecbench.errors import ConfigError, redact
 from vecbench.index import HNSW, Index, IVFFlat, SearchParams
 from vecbench.registry import StoreRef
 from vecbench.types import Metric
@@ -29,8 +30,10 @@ class Plan:
 
     ef: values of ef_search for an HNSW index, of nprobe for an IVF index. exact: also ask each store for exact answers.
     rounds: how often all settings are gone through, their order shuffled by `seed` each time. queries: use only the
-    first so many. timeout_seconds: for loading a store, and again for each of its rounds; then it is ended and has
-    failed. `ConfigError` for what cannot be measured.
+    first so many. loads: under which each setting is measured as well. requests: in one pass of a load, None for two
+    for every query. on: the Ray cluster whose nodes run the clients, None for this machine. timeout_seconds: for
+    loading a store, and again for each of its rounds; then it is ended and has failed. `ConfigError` for what cannot be
+    measured.
     """
 
     stores: tuple[StoreRef, ...]
@@ -43,6 +46,9 @@ class Plan:
     rounds: int = 3
     seed: int = 1
     queries: int | None = None
+    loads: tuple[Load, ...] = ()
+    requests: int | None = None
+    on: str | None = None
     timeout_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -57,12 +63,28 @@ class Plan:
             raise ConfigError(f"k must be 1 to {MAX_K}, got {self.k}")
         if self.rounds < 1 or (self.queries is not None and self.queries < 1):
             raise ConfigError("rounds and queries must be at least 1")
+        if len(set(self.loads)) != len(self.loads):
+            raise ConfigError(f"each load once, got {'; '.join(load.name for load in self.loads)}")
+        if self.requests is not None and self.requests < 1:
+            raise ConfigError(f"requests must be at least 1, got {self.requests}")
+        if self.on is not None:
+            self._require_reachable(self.on)
         if len(set(self.ef)) != len(self.ef) or any(e < 1 for e in self.ef):
             raise ConfigError(f"ef must be different whole numbers of at least 1, got {self.ef}")
         if not self.timeout_seconds > 0:
             raise ConfigError(f"timeout_seconds must be more than 0, got {self.timeout_seconds}")
         if not any(self.settings(exact=True)):
             raise ConfigError("nothing to search with: give values of ef (at most nlist for an IVF index), or exact")
+
+    def _require_reachable(self, on: str) -> None:
+        if not self.loads:
+            raise ConfigError("a cluster runs the clients of a load: say how many, with --clients")
+        if not on.startswith("ray://"):
+            raise ConfigError(f"--on takes ray://host:port, the address of a Ray cluster, got {redact(on)!r}")
+        if here := [store.label for store in self.stores if store.url is None and store.name != "null"]:
+            raise ConfigError(
+                f"the nodes of a cluster reach a store by its URL: {', '.join(here)} has none; name it as name=url"
+            )
 
     def settings(self, *, exact: bool) -> Iterator[Setting]:
         """The settings for one store; `exact` says whether it can answer exactly."""

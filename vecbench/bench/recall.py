@@ -10,10 +10,11 @@ import numpy.typing as npt
 from vecbench.distance import paired_distances
 from vecbench.types import Metric, Vectors
 
-__all__ = ["NO_ANSWER", "RELATIVE_TOLERANCE", "UNKNOWN", "Recall", "distance_error", "recall_at_k"]
+__all__ = ["FAILED", "NO_ANSWER", "RELATIVE_TOLERANCE", "UNKNOWN", "Recall", "distance_error", "recall_at_k"]
 
 RELATIVE_TOLERANCE = 1e-6
-NO_ANSWER, UNKNOWN = -1, -2  # in place of a row number: nothing came; an id came that was never sent
+NO_ANSWER, UNKNOWN, FAILED = -1, -2, -3
+"""In place of a row number: nothing came; an id came that was never sent; the store raised an error."""
 _ROUNDING = 1e-12  # of a float64 dot product of unit vectors: near 0 a relative tolerance does not even grant this
 
 

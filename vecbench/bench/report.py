@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vecbench.bench.result import CaseResult, Report, SettingResult
 
-__all__ = ["COLUMNS", "Row", "cells", "markdown_table", "rows"]
+__all__ = ["COLUMNS", "LOAD_COLUMNS", "Row", "cells", "load_cells", "markdown_table", "rows"]
 
 COLUMNS = (
     "store",
@@ -21,6 +21,18 @@ COLUMNS = (
     "index s",
     "memory MB",
     "disk MB",
+)
+LOAD_COLUMNS = (
+    "store",
+    "search",
+    "clients",
+    "recall@{k}",
+    "QPS",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "in flight",
+    "verdict",
 )
 
 
@@ -73,6 +85,31 @@ def cells(row: Row, *, first: bool) -> Sequence[str]:
     ]
 
 
+def load_cells(row: Row, *, first: bool) -> list[list[str]]:
+    """The texts under `LOAD_COLUMNS` of every load of one line; none for a line that was not measured under load."""
+    label = row.case.versions.label if row.case.versions else row.case.store
+    lines: list[list[str]] = []
+    if row.setting is None:
+        return lines
+    for load in row.setting.loads:
+        new = not lines
+        failed = f", {load.failed:,} failed" if load.failed else ""
+        times = ["–" if ns < 0 else f"{ns / 1e6:.3f}" for ns in (load.p50_ns, load.p95_ns, load.p99_ns)]
+        lines.append(
+            [
+                label if first and new else "",
+                row.setting.name if new else "",
+                str(load.clients) if load.rate is None else f"{load.clients} @ {load.rate:g}/s",
+                f"{load.recall_mean:.4f}",
+                f"{load.qps:,.0f}",
+                *times,
+                f"{load.in_flight:.1f}",
+                load.verdict + failed,
+            ]
+        )
+    return lines
+
+
 def markdown_table(report: Report) -> str:
     """The tables of all metrics in Markdown, for a page."""
     out: list[str] = []
@@ -87,4 +124,8 @@ def markdown_table(report: Report) -> str:
             out.append("| " + " | ".join(cells(row, first=row.case is not last)) + " |")
             last = row.case
         out.append("")
+        loaded = [texts for row in lines for texts in load_cells(row, first=True)]
+        if loaded:
+            out += [f"**{metric}, under load**", "", "| " + " | ".join(LOAD_COLUMNS).format(k=k) + " |"]
+            out += ["|---" * len(LOAD_COLUMNS) + "|", *("| " + " | ".join(texts) + " |" for texts in loaded), ""]
     return "\n".join(out)

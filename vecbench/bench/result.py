@@ -16,7 +16,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vecbench.bench.machine import Machine
 from vecbench.errors import BenchmarkError
 
-__all__ = ["CaseResult", "Column", "Phases", "Quality", "Report", "SettingResult", "StoreVersions"]
+__all__ = [
+    "CaseResult",
+    "Column",
+    "LoadResult",
+    "NullLoad",
+    "Phases",
+    "Quality",
+    "Report",
+    "SettingResult",
+    "StoreVersions",
+]
 
 
 class _Model(BaseModel):
@@ -87,6 +97,57 @@ class Quality(_Model):
     recall_at_100: float | None
 
 
+class LoadResult(_Model):
+    """One setting under one load: raw values of every round, and the figures taken from them.
+
+    clients, rate: see `vecbench.bench.load.Load`. how: threads of the store's own process, processes of this machine,
+    or actors on a Ray cluster (then clock_ns is how far the clients' clocks may be apart). sent_ns, service_ns:
+    (rounds, clients, n), after the common start, and from there to the answer. answers: (rounds, clients, n, k), as in
+    `SettingResult`, −3 in the first place of a request that failed. cpu_seconds: of each client in each round; of
+    threads, that of the whole process, engine included, and the same for all.
+
+    Figures are of the time in which all clients were at work. qps: answers a second, the median over rounds, and their
+    range. Latencies count from the intended instant where there is one, from sending otherwise; service_p50_ns always
+    from sending. late_p99_ns: how late a client that was free sent. in_flight: requests under way on average, by
+    Little's law rate times service time. verdict: `client-bound` where that is less than nine tenths of the clients,
+    where a client's process computed all the time, or where the null store is not twice as fast by the same way: then
+    the figures are of the clients. `behind` where answers came slower than requests were due: then latencies grow for
+    as long as one measures.
+    """
+
+    clients: int
+    rate: float | None
+    how: Literal["threads", "processes", "ray"]
+    clock_ns: int
+    sent_ns: Column
+    service_ns: Column
+    answers: Column
+    cpu_seconds: list[list[float]]
+    qps: float
+    qps_range: tuple[float, float]
+    p50_ns: float
+    p95_ns: float
+    p99_ns: float
+    service_p50_ns: float
+    late_p99_ns: float
+    in_flight: float
+    recall_mean: float
+    failed: int
+    error: str | None
+    max_distance_error: float
+    verdict: Literal["ok", "client-bound", "behind"]
+
+
+class NullLoad(_Model):
+    """What the harness itself reaches under a load: the same clients on a store that does nothing."""
+
+    clients: int
+    rate: float | None
+    how: Literal["threads", "processes", "ray"]
+    qps: float
+    p50_ns: float
+
+
 class SettingResult(_Model):
     """One search setting: raw values of every round, and the figures taken from them.
 
@@ -118,6 +179,7 @@ class SettingResult(_Model):
     qps_interval: tuple[float, float] | None = None
     max_distance_error: float
     quality: Quality | None = None
+    loads: list[LoadResult] = []
 
 
 class CaseResult(_Model):
@@ -148,6 +210,7 @@ class Report(_Model):
     dataset: dict[str, Any]
     machine: Machine
     null_cost_ns: float | None = None
+    null_loads: list[NullLoad] = []
     exact_quality: dict[str, Quality] = {}
     cases: list[CaseResult] = []
     interrupted: bool = False

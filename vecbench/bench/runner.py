@@ -15,8 +15,10 @@ import numpy as np
 import vecbench
 from vecbench.bench.child import Child, Event, OnEvent
 from vecbench.bench.figures import quality, setting_result, truth_depth, with_queries
+from vecbench.bench.load_figures import load_result, null_load
 from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
+from vecbench.bench.press import Pass
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
 from vecbench.bench.rows import save_rows
 from vecbench.dataset import Dataset
@@ -86,6 +88,12 @@ class _Bench:
             "seed": plan.seed,
             "index": index_to_dict(plan.index),
             "settings": [{"name": s.name, "params": _params(s)} for s in plan.settings(exact=True)],
+            "load": {
+                "loads": [dataclasses.asdict(load) for load in plan.loads],
+                "requests": plan.requests,
+                "on": plan.on,
+                "each_how": store.name == "null",
+            },
             "base": self.base,
             "queries": self.queries,
         }
@@ -110,6 +118,9 @@ class _Bench:
             raise BenchmarkError(f"the harness's own cost could not be measured: {child.result.error}")
         passes = [np.load(f, allow_pickle=False) for f in sorted(child.folder.glob("*-latencies.npy"))]
         self.report.null_cost_ns = float(np.median(np.concatenate(passes)))
+        for at, load in enumerate(self.plan.loads):
+            found = sorted(child.folder.glob(f"0-0-load{at}-*.npz"))
+            self.report.null_loads += [null_load(load, Pass.load(path.with_suffix(""))) for path in found]
 
     def metric(self, truth: GroundTruth) -> None:
         """All stores under one metric: loaded one after the other, then rounds in a shuffled order."""
@@ -165,6 +176,18 @@ class _Bench:
         """One setting's figures from the raw arrays of all complete rounds."""
         files = [f"{at}-{number}" for number in range(child.rounds)]
         errors = [json.loads((child.folder / f"{f}-error.json").read_text("utf-8")) for f in files]
+        loads = [
+            load_result(
+                load,
+                [Pass.load(child.folder / f"{at}-{number}-load{which}") for number in range(child.rounds)],
+                requests=self.plan.requests,
+                seed=[self.plan.seed, which],
+                data=self.data,
+                truth=truth,
+                null=self.report.null_loads,
+            )
+            for which, load in enumerate(self.plan.loads)
+        ]
         return setting_result(
             setting.name,
             _params(setting),
@@ -174,6 +197,7 @@ class _Bench:
             max_distance_error=max(errors),
             data=self.data,
             truth=truth,
+            loads=loads,
         )
 
 
@@ -203,6 +227,8 @@ def _plan_to_dict(plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "queries": plan.queries,
         "timeout_seconds": plan.timeout_seconds,
-        "clients": 1,
+        "loads": [dataclasses.asdict(load) for load in plan.loads],
+        "requests": plan.requests,
+        "on": None if plan.on is None else redact(plan.on),
         "clock": time.get_clock_info("perf_counter").implementation,
     }

@@ -24,8 +24,10 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from vecbench.bench.answers import decode
+from vecbench.bench.press import Press, Pressing
 from vecbench.bench.probes import check_loaded
-from vecbench.bench.recall import NO_ANSWER, UNKNOWN, distance_error
+from vecbench.bench.recall import NO_ANSWER
 from vecbench.bench.rows import HELD_BYTES, batches, drop_pages, open_rows
 from vecbench.bench.usage import disk_bytes, peak_bytes, resident_bytes
 from vecbench.capabilities import StoreInfo
@@ -38,7 +40,7 @@ from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
 from vecbench.types import Metric, Records, SearchResult, Vectors
 
-__all__ = ["BUCKETS", "Worker", "decode", "main", "serve", "timed_pass"]
+__all__ = ["BUCKETS", "Worker", "main", "serve", "timed_pass"]
 
 BUCKETS = 100
 _WARMUP_QUERIES = 50
@@ -66,35 +68,6 @@ def timed_pass(
     return latencies, answers
 
 
-def decode(answers: list[SearchResult], k: int, queries: Vectors, base: Vectors, metric: Metric) -> tuple[_Ints, float]:
-    """Row numbers (q, k) of the answers, and the largest relative error of the distances that came with them.
-
-    `NO_ANSWER` stands where nothing came, `UNKNOWN` for an id that was never sent. `RunVoid` for a distance that is
-    not finite, and for more than k answers.
-    """
-    rows = np.full((len(answers), k), NO_ANSWER, np.int64)
-    worst = 0.0
-    for i, answer in enumerate(answers):
-        ids, distances = answer.ids[0], np.asarray(answer.distances[0], np.float64)
-        if len(ids) > k or len(distances) != len(ids):
-            raise RunVoid(f"query {i}: {len(ids)} ids and {len(distances)} distances came, {k} were asked for")
-        if not np.isfinite(distances).all():
-            raise RunVoid(f"query {i}: a distance is not finite: {distances.tolist()}")
-        found = np.array([_row(id_, len(base)) for id_ in ids], np.int64)
-        rows[i, : len(found)] = found
-        known = found >= 0
-        if known.any():
-            worst = max(worst, distance_error(distances[known], queries[i], base[found[known]], metric))
-    return rows, worst
-
-
-def _row(id_: str, n: int) -> int:
-    """The row number that `id_` was sent for."""
-    if id_.isascii() and id_.isdigit() and str(int(id_)) == id_ and int(id_) < n:
-        return int(id_)
-    return UNKNOWN
-
-
 class Worker:
     """One case: load, check, warm up, rounds, close."""
 
@@ -107,6 +80,7 @@ class Worker:
         self._seed: int = request["seed"]
         self._index = index_from_dict(request["index"])
         self._settings = [(s["name"], SearchParams(**s["params"])) for s in request["settings"]]
+        self._pressing = Pressing.from_dict(request["load"])
         self._base: Vectors = open_rows(request["base"])
         self._queries: Vectors = np.array(open_rows(request["queries"]))
         self._rows = [np.ascontiguousarray(q)[None, :] for q in self._queries]
@@ -115,6 +89,7 @@ class Worker:
         self._notes: list[str] = []
         self._store: VectorStore | None = None
         self._collection: Collection | None = None
+        self._press: Press | None = None
 
     def load(self) -> dict[str, Any]:
         """Connect, create, ingest, optimize, flush, and check that all of it is there."""
@@ -131,6 +106,10 @@ class Worker:
         if not info.benchmarkable:
             raise RunVoid(f"{self._ref.label} is not measured: {info.why_not}")
         self._usable = self._usable_settings(store)
+        self._press = Press(
+            self._pressing, seed=self._seed, queries=self._queries, base=self._base, k=self._k,
+            collection=self._measured, again=self._target.again,
+        )  # fmt: skip
         memory_before = self._resident(info)
         # A name of its own: on a server nothing that is the user's is touched.
         name = f"vecbench-{uuid.uuid4().hex[:12]}"
@@ -253,21 +232,33 @@ class Worker:
         return {"settings": self._usable, "notes": self._notes}
 
     def round(self, number: int) -> None:
-        """Measure every setting once, in an order of this round, and write latencies and answers as arrays."""
-        order = np.random.default_rng([self._seed, number]).permutation(len(self._settings)).tolist()
-        for done, at in enumerate(order):
+        """Measure every setting once alone and once under each load, in an order of this round; results go to files."""
+        passes = [(at, load) for load in (None, *range(len(self._pressing.loads))) for at in range(len(self._settings))]
+        order = np.random.default_rng([self._seed, number]).permutation(len(passes)).tolist()
+        for done, picked in enumerate(order):
+            at, load = passes[picked]
             name, params = self._settings[at]
             self._emit({"event": "phase", "phase": f"round {number + 1}", "done": done, "total": len(order)})
             if name not in self._usable:
                 continue
             self._prepare(params)
-            latencies, answers = timed_pass(self._measured().search, self._rows, self._k, params)
-            rows, error = np.full((len(answers), self._k), NO_ANSWER, np.int64), 0.0
-            if not self._null:
-                rows, error = decode(answers, self._k, self._queries, self._base, self._metric)
-            np.save(self._folder / f"{at}-{number}-latencies.npy", latencies)
-            np.save(self._folder / f"{at}-{number}-answers.npy", rows)
-            (self._folder / f"{at}-{number}-error.json").write_text(json.dumps(error), "utf-8")
+            if load is None:
+                self._alone(f"{at}-{number}", params)
+            else:
+                assert self._press is not None  # noqa: S101  `load` comes first
+                for measured in self._press.measure(number, load, params, self._metric):
+                    how = f"-{measured.how}" if self._pressing.each_how else ""
+                    measured.save(self._folder / f"{at}-{number}-load{load}{how}")
+
+    def _alone(self, name: str, params: SearchParams) -> None:
+        """One client, one query at a time."""
+        latencies, answers = timed_pass(self._measured().search, self._rows, self._k, params)
+        rows, error = np.full((len(answers), self._k), NO_ANSWER, np.int64), 0.0
+        if not self._null:
+            rows, error = decode(answers, self._k, self._queries, self._base, self._metric)
+        np.save(self._folder / f"{name}-latencies.npy", latencies)
+        np.save(self._folder / f"{name}-answers.npy", rows)
+        (self._folder / f"{name}-error.json").write_text(json.dumps(error), "utf-8")
 
     def close(self) -> None:
         """Leave nothing on a server, and end the connection."""
@@ -275,6 +266,8 @@ class Worker:
         if store is None:
             return
         try:
+            if self._press is not None:
+                self._press.close()
             if self._collection is not None and self._target.outlives:
                 store.drop_collection(self._collection.spec.name, missing_ok=True)
         finally:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vecbench.cli.naming import MetricNames, checked_stores, metrics, numbers
 from vecbench.cli.output import complain, console, require_writable
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["run"]
 
@@ -44,6 +41,42 @@ def run(
             "--queries", metavar="N", help="Use the first N queries only.  [default: all]", show_default=False
         ),
     ] = None,
+    clients: Annotated[
+        str | None,
+        typer.Option(
+            "--clients",
+            metavar="LIST",
+            help="Also measure with so many clients asking at once, as 1,8,32.  [default: not]",
+            show_default=False,
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            metavar="LIST",
+            help="And with requests that are due at so many a second, whether answers come or not.",
+            show_default=False,
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests",
+            metavar="N",
+            help="Requests in one pass under load.  [default: two for every query]",
+            show_default=False,
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Run the clients on a Ray cluster: ray://host:10001.  [default: here]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the order of rows and rounds.")] = 1,
     out: Annotated[
         Path | None,
@@ -70,6 +103,7 @@ def run(
       vecbench run --stores all
       vecbench run --stores faiss --index hnsw:m=32,ef_construction=200 --ef 32,64,128
       vecbench run --stores qdrant=http://localhost:6333 --metric cosine --out qdrant.json
+      vecbench run --stores pgvector --ef 64 --no-exact --clients 1,4,16 --rate 500
 
     \b
     Exit codes:
@@ -86,9 +120,15 @@ def run(
     path = _result_path(out, source.name)
     require_writable(path, force=force)
 
+    from vecbench.bench.load import Load
     from vecbench.bench.plan import Plan
+    from vecbench.errors import ConfigError
     from vecbench.index import parse_index
 
+    if rate is not None and clients is None:
+        raise ConfigError("--rate needs --clients: how many wait for answers at once")
+    pressed = () if clients is None else numbers("--clients", clients)
+    rates = () if rate is None else numbers("--rate", rate)
     plan = Plan(
         stores=tuple(refs),
         dataset=dataset,
@@ -100,6 +140,9 @@ def run(
         rounds=rounds,
         seed=seed,
         queries=queries,
+        loads=tuple(Load(count, per_second) for count in pressed for per_second in (None, *rates)),
+        requests=requests,
+        on=None if on == "here" else on,
     )
 
     from vecbench.bench import runner

@@ -17,11 +17,12 @@ __all__ = ["footnotes", "show_report"]
 
 _WIDE = 112  # columns that the whole table takes; on a narrower terminal the build figures get one of their own
 _SEARCH_COLUMNS = 7
+_WIDE_ONLY = ("p95 ms", "in flight")  # of the table of loads
 
 
 def show_report(report: Report, out: Console) -> None:
     """Print the tables and the notes beneath them."""
-    from vecbench.bench.report import COLUMNS, cells, rows
+    from vecbench.bench.report import COLUMNS, LOAD_COLUMNS, cells, load_cells, rows
 
     k = report.plan["k"]
     columns = [column.format(k=k) for column in COLUMNS]
@@ -32,12 +33,18 @@ def show_report(report: Report, out: Console) -> None:
         title = f"{metric}, {report.dataset['name']}, k = {k}"
         if out.width >= _WIDE:
             out.print(table(title, columns, texts, right=columns[2:]))
-            continue
-        search, build = columns[:_SEARCH_COLUMNS], [columns[0], *columns[_SEARCH_COLUMNS:]]
-        out.print(table(title, search, [text[:_SEARCH_COLUMNS] for text in texts], right=search[2:]))
-        built = [[text[0], *text[_SEARCH_COLUMNS:]] for text in texts if any(text[_SEARCH_COLUMNS:])]
-        if built:
-            out.print(table(f"{metric}, building", build, built, right=build[1:]))
+        else:
+            search, build = columns[:_SEARCH_COLUMNS], [columns[0], *columns[_SEARCH_COLUMNS:]]
+            out.print(table(title, search, [text[:_SEARCH_COLUMNS] for text in texts], right=search[2:]))
+            built = [[text[0], *text[_SEARCH_COLUMNS:]] for text in texts if any(text[_SEARCH_COLUMNS:])]
+            if built:
+                out.print(table(f"{metric}, building", build, built, right=build[1:]))
+        loaded = [text for row, first in _firsts(mine) for text in load_cells(row, first=first)]
+        if loaded:
+            shown = [i for i, name in enumerate(LOAD_COLUMNS) if out.width >= _WIDE or name not in _WIDE_ONLY]
+            heads = [LOAD_COLUMNS[i].format(k=k) for i in shown]
+            texts = [[text[i] for i in shown] for text in loaded]
+            out.print(table(f"{metric}, under load", heads, texts, right=heads[2:-1]))
     for key, value in footnotes(report):
         out.print(f"{key:<10}{value}", soft_wrap=True)
 
@@ -54,6 +61,12 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
     if report.null_cost_ns is not None:
         cost_us = report.null_cost_ns / 1000
         yield "harness", f"{cost_us:.2f} µs a query are the harness's own (a store that does nothing); not subtracted"
+    used = {load.how for case in report.cases for setting in case.settings for load in setting.loads}
+    for how in sorted(used):
+        alone = [(n.clients, n.qps) for n in report.null_loads if n.how == how and n.rate is None]
+        reached = ", ".join(f"{qps:,.0f} queries/s with {clients}" for clients, qps in alone)
+        yield "", f"{'clients on the cluster' if how == 'ray' else how} reach, on that store, {reached}"
+    yield from _loads(report)
     places: dict[str, list[str]] = {}
     for case in report.cases:
         if (v := case.versions) is None or v.label in places.setdefault(v.deployment, []):
@@ -77,6 +90,32 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
     )
     if m.sgemm_gflops_after is not None:
         yield "", f"matrix product before and after: {m.sgemm_gflops_before:g} and {m.sgemm_gflops_after:g} GFLOP/s"
+
+
+def _loads(report: Report) -> Iterator[tuple[str, str]]:
+    """What the verdicts mean, where one is not ok; the first error of each case."""
+    cases = [(case, s.name, load) for case in report.cases for s in case.settings for load in s.loads]
+    found = {load.verdict for _, _, load in cases}
+    for how in dict.fromkeys(load.how for _, _, load in cases):
+        stores = ", ".join(dict.fromkeys(case.store for case, _, load in cases if load.how == how))
+        where = {
+            "threads": "threads of the process that holds the engine",
+            "processes": "processes of this machine, each with its own connection",
+            "ray": "spread over a Ray cluster, each with its own connection",
+        }
+        yield "clients", f"{stores}: {where[how]}"
+    if "client-bound" in found:
+        yield "load", "client-bound: the clients, or the machine they share with it, held the store up; not its limit"
+    if "behind" in found:
+        yield "load", "behind: requests were due faster than answers came; latencies grow with the length of the run"
+    if clocks := max((load.clock_ns for _, _, load in cases), default=0):
+        yield "load", f"the clocks of the clients' machines were compared to within {clocks / 1e6:.2f} ms"
+    for case, name, load in cases:
+        if load.failed:
+            yield (
+                "failed",
+                f"{case.store}, {case.metric}, {name}, {load.clients} clients: {load.failed:,}: {load.error}",
+            )
 
 
 def _quality(report: Report) -> Iterator[tuple[str, str]]:
