@@ -43,6 +43,34 @@ def test_a_run_leaves_tables_a_file_and_its_name(vecbench: Command, tmp_path: Pa
     assert "caution" not in done.stdout  # both run embedded
 
 
+def test_a_run_under_load(vecbench: Command, tmp_path: Path) -> None:
+    load = ["--clients", "1,2", "--rate", "400", "--requests", "20"]
+    done = vecbench("run", "--stores", "memory", *SMALL, *load, "--out", "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "euclidean, under load" in done.stdout
+    for wanted in ("1 @ 400/s", "2 @ 400/s", "verdict", "threads reach, on that store"):
+        assert wanted in done.stdout
+    (case,) = Report.load(tmp_path / "r.json").cases
+    assert [(load.clients, load.rate) for load in case.settings[0].loads] == [(1, None), (1, 400), (2, None), (2, 400)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rate", "400"], "--rate needs --clients"),
+        (["--clients", "0"], "--clients '0'"),
+        (["--clients", "1000"], "clients must be 1 to 512"),
+        (["--on", "ray://127.0.0.1:1"], "--clients"),
+        (["--clients", "2", "--on", "ray://127.0.0.1:1"], "memory has none; name it as name=url"),
+    ],
+)
+def test_a_load_that_cannot_be_is_exit_2(vecbench: Command, tmp_path: Path, options: list[str], said: str) -> None:
+    done = vecbench("run", "--stores", "memory", *SMALL, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert list(tmp_path.glob("*.json")) == []
+
+
 def test_json_is_all_that_stdout_gets(vecbench: Command, tmp_path: Path) -> None:
     done = vecbench("run", "--stores", "memory", *SMALL, "--json", "--quiet", "--out", "r.json")
     assert done.returncode == 0, done.stderr
