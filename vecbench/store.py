@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
@@ -79,13 +79,6 @@ def hold_directory(path: Path, *, store: str) -> FileLock:
     return lock
 
 
-class _Engine(Protocol):
-    """An engine that a store started for itself; `vecbench.services.local.Service` is one."""
-
-    url: str
-    secrets: dict[str, str]
-
-
 class VectorStore(ABC):
     """One connection to a store; a context manager that closes what it opened itself, and nothing else.
 
@@ -101,7 +94,7 @@ class VectorStore(ABC):
     capabilities: Capabilities = Capabilities()
 
     _closed = False
-    _service: _Engine | None = None
+    _service: Any = None  # of an adapter that starts its engine itself: a vecbench.services.local.Service
 
     @classmethod
     @abstractmethod

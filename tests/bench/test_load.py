@@ -169,10 +169,14 @@ def test_threads_begin_together_and_ask_at_once(tiny: Dataset) -> None:
 
 
 def test_a_thread_that_fails_ends_the_pass_and_holds_nobody_up(tiny: Dataset) -> None:
+    calls = iter(range(100))
+
     class Broken:
         @staticmethod
-        def search(*_arguments: Any, **_options: Any) -> SearchResult:
-            raise StoreTimeout("not even warm")
+        def search(*arguments: Any, **options: Any) -> SearchResult:
+            if next(calls) == 0:
+                raise StoreTimeout("not even warm")
+            return _answer(*arguments, **options)
 
     clients = Threads(lambda: Broken, tiny.queries, 5, 250)  # type: ignore[arg-type,return-value]
     with pytest.raises(StoreTimeout, match="not even warm"):
