@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vecbench.collection import Collection
 from vecbench.distance import from_squared
 from vecbench.errors import PartialWriteError, StoreError, UnsupportedOperation
 from vecbench.filters import Filter
@@ -20,6 +19,7 @@ from vecbench.types import Distances, Include, Metadata, Metric, Records, Search
 from vecbench_elasticsearch.faults import item_error
 from vecbench_elasticsearch.filters import NUMBERS, TOKENS, condition
 from vecbench_elasticsearch.parameters import MAX_CANDIDATES, default_candidates, is_quantised
+from vecbench_elasticsearch.words import WordCollection
 
 if TYPE_CHECKING:
     from vecbench.store import VectorStore
@@ -31,6 +31,8 @@ _KEEP_ALIVE = "10m"  # how long a scan may rest between two batches
 _HITS = "hits.hits._id,hits.hits._score,hits.hits._source"
 _SEARCHES, _SEARCH_BYTES = 100, 10_000_000  # in one request
 _IDS = 1_000  # in one request
+# Operations that came too late: the record was changed since it was read (_delete_where), or deleted (index_words).
+_OUTRUN = {"version_conflict_engine_exception", "document_missing_exception"}
 
 
 def writer(name: str) -> str:
@@ -38,7 +40,7 @@ def writer(name: str) -> str:
     return name + "-writer"
 
 
-class ElasticsearchCollection(Collection):
+class ElasticsearchCollection(WordCollection):
     """An index. A search sees what was there at the last refresh, which `flush` does."""
 
     def __init__(self, store: VectorStore, spec: CollectionSpec, client: Any, name: str) -> None:
@@ -102,23 +104,22 @@ class ElasticsearchCollection(Collection):
         return {
             i: item_error(outcome["error"], f"writing to {self.spec.name!r}")
             for i, outcome in enumerate(outcomes)
-            if "error" in outcome and outcome["status"] != 409  # changed since it was read: see _delete_where
+            if "error" in outcome and outcome["error"].get("type") not in _OUTRUN
         }
 
     def _delete_ids(self, ids: list[str]) -> None:
         for start in range(0, len(ids), _IDS):
-            self._delete([{"_id": id_} for id_ in ids[start : start + _IDS]])
+            self._change([{"delete": {"_id": id_}} for id_ in ids[start : start + _IDS]])
 
     def _delete_where(self, where: Filter) -> None:
         """Delete what a search finds, unless it was written again meanwhile."""
         self._client.indices.refresh(index=self._name)
         for hits in self._pages(condition(where), _IDS, ()):
-            self._delete(
-                [{"_id": h["_id"], "if_seq_no": h["_seq_no"], "if_primary_term": h["_primary_term"]} for h in hits]
-            )
+            read = [{"_id": h["_id"], "if_seq_no": h["_seq_no"], "if_primary_term": h["_primary_term"]} for h in hits]
+            self._change([{"delete": one} for one in read])
 
-    def _delete(self, chosen: list[dict[str, Any]]) -> None:
-        problems = self._bulk([self._dumps({"delete": one}) for one in chosen])
+    def _change(self, lines: list[Any]) -> None:
+        problems = self._bulk([self._dumps(line) for line in lines])
         if problems:
             raise next(iter(problems.values()))
 
@@ -154,7 +155,9 @@ class ElasticsearchCollection(Collection):
         for hits in self._pages(query, min(batch_size, MAX_CANDIDATES), include):
             yield self._columns(hits, include)
 
-    def _pages(self, query: dict[str, Any], size: int, include: Sequence[Include]) -> Iterator[list[Any]]:
+    def _pages(
+        self, query: dict[str, Any], size: int, include: Sequence[Include], *, by_score: bool = False
+    ) -> Iterator[list[Any]]:
         """All hits of a query, as they stood at its start."""
         pit = self._client.open_point_in_time(index=self._name, keep_alive=_KEEP_ALIVE)["id"]
         after = None
@@ -163,7 +166,7 @@ class ElasticsearchCollection(Collection):
                 page = self._client.search(
                     pit={"id": pit, "keep_alive": _KEEP_ALIVE},
                     query=query,
-                    sort=["_shard_doc"],
+                    sort=["_score", "_shard_doc"] if by_score else ["_shard_doc"],
                     search_after=after,
                     size=size,
                     source=_source(include),
@@ -287,7 +290,7 @@ class ElasticsearchCollection(Collection):
 
     def _describe(self) -> dict[str, Any]:
         stats = self._client.indices.stats(index=self._name, metric="docs,store,segments")["_all"]["primaries"]
-        return {
+        told = {
             "native_name": self._name,
             "index": {**self.index_options(), "kind": self.spec.index.kind},
             "rows": stats["docs"]["count"],
@@ -296,6 +299,10 @@ class ElasticsearchCollection(Collection):
             "segments": stats["segments"]["count"],
             "disk_bytes": stats["store"]["size_in_bytes"],
         }
+        with contextlib.suppress(UnsupportedOperation):
+            if words := self._states():
+                told["words"] = words
+        return told
 
 
 def _batches(searches: list[bytes]) -> Iterator[list[bytes]]:

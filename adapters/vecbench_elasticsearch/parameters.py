@@ -11,9 +11,10 @@ from vecbench.spec import CollectionSpec
 from vecbench.types import Metric
 from vecbench_elasticsearch.filters import NUMBERS, TOKENS
 
-__all__ = ["MAX_CANDIDATES", "default_candidates", "index_options", "is_quantised", "mappings", "settings"]
+__all__ = ["DOCUMENT", "MAX_CANDIDATES", "default_candidates", "index_options", "is_quantised", "mappings", "settings"]
 
 MAX_CANDIDATES = 10_000  # num_candidates, and with it k
+DOCUMENT = {"type": "text", "index": False, "norms": False}  # kept only; see words.py
 _SIMILARITIES = {Metric.EUCLIDEAN: "l2_norm", Metric.COSINE: "cosine", Metric.DOT: "max_inner_product"}
 _SETTINGS = frozenset({"number_of_replicas", "refresh_interval"})
 _QUANTISERS = ("int8", "int4", "bbq")
@@ -79,7 +80,6 @@ def settings(index: Index, version: str) -> dict[str, Any]:
 
 def mappings(spec: CollectionSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     """The vector, tokens and numbers for filters; metadata and document are kept and never looked into."""
-    kept = {"type": "object", "enabled": False}  # takes a text, too
     return {
         "dynamic": "strict",
         "_meta": {"vecbench": spec.to_json()},
@@ -94,8 +94,8 @@ def mappings(spec: CollectionSpec, options: Mapping[str, Any]) -> dict[str, Any]
             },
             TOKENS: {"type": "keyword", "doc_values": False},
             NUMBERS: {"type": "object", "dynamic": True},
-            "meta": kept,
-            "doc": kept,
+            "meta": {"type": "object", "enabled": False},  # takes a text, too
+            "doc": DOCUMENT,
         },
     }
 

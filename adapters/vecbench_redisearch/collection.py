@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecbench.collection import Collection
 from vecbench.distance import from_squared
 from vecbench.errors import CollectionNotFound, StoreRejected, StoreTimeout
 from vecbench.filters import Filter
@@ -21,16 +20,18 @@ from vecbench_redisearch.engine import pairs
 from vecbench_redisearch.filters import EVERYTHING, QueryDialect
 from vecbench_redisearch.hashes import columns, encode, wanted_fields
 from vecbench_redisearch.parameters import index_parameters, search_parameters
+from vecbench_redisearch.words import LANGUAGE, WORDS, WordCollection, attributes
 
 if TYPE_CHECKING:
     from vecbench_redisearch.store import RedisearchStore
 
 __all__ = ["RedisearchCollection"]
 
+_OURS = frozenset({"v", "t", WORDS})  # the rest of an index's attributes are number keys
 _QUERIES, _READS, _DELETES = 100, 1_000, 10_000  # commands, or keys, in one round trip
 
 
-class RedisearchCollection(Collection):
+class RedisearchCollection(WordCollection):
     """prefix: of its keys, and the index's name: made anew with each creation, so that no old handle meets new data."""
 
     def __init__(self, store: RedisearchStore, spec: CollectionSpec, prefix: str) -> None:
@@ -89,8 +90,7 @@ class RedisearchCollection(Collection):
         return key in self._numbers
 
     def _learn_numbers(self) -> None:
-        fields = (pairs(a)["attribute"].decode() for a in self._info()["attributes"])
-        self._numbers = frozenset(f for f in fields if f not in {"v", "t"})
+        self._numbers = frozenset(attributes(self._info())) - _OURS
 
     def _add_numbers(self, keys: set[str]) -> None:
         """Tell the index of number fields before the first record that has them is written.
@@ -262,9 +262,9 @@ class RedisearchCollection(Collection):
 
     def _describe(self) -> dict[str, Any]:
         info = self._info()
-        vector = next(a for a in map(pairs, info["attributes"]) if a["attribute"] == b"v")
+        known = attributes(info)
         index: dict[str, Any] = {"kind": self.spec.index.kind}
-        for name, value in vector.items():
+        for name, value in known["v"].items():
             if name not in {"identifier", "attribute", "type"}:
                 index[name] = value.decode() if isinstance(value, bytes) else value
         if self._ef is not None:
@@ -275,5 +275,6 @@ class RedisearchCollection(Collection):
             "rows": int(info["num_docs"]),
             "indexed_rows": int(info["num_docs"]),
             "index_bytes": int(float(info["vector_index_sz_mb"]) * 2**20),
-            "number_fields": len(info["attributes"]) - 2,
+            "number_fields": len(known.keys() - _OURS),
+            **({"words": LANGUAGE} if WORDS in known else {}),
         }

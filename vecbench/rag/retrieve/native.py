@@ -23,25 +23,42 @@ __all__ = ["NativeLexicalRetriever", "SearchesWords"]
 
 @runtime_checkable
 class SearchesWords(Protocol):
-    """What a collection has whose store searches documents by their words; of ours, that of pgvector."""
+    """What a collection has whose store searches documents by their words.
+
+    Of ours: elasticsearch, pgvector, redisearch. language: one that the store knows, else `ConfigError`.
+    """
 
     def index_words(self, language: str) -> None:
-        """Have the store keep an index of the words."""
+        """Return when the store keeps an index of all words; broken off, it can be called again."""
         ...
 
     def search_words(
         self, words: Sequence[str], k: int | None, *, where: Filter | None = None, language: str
     ) -> list[tuple[str, float]]:
-        """Ids and scores of up to k matching records that hold any of the words, best first; k None for all."""
+        """Ids and scores of up to k matching records that hold any of the words, best first; k None for all.
+
+        Equal scores are in the order of ids; no words find nothing. `UnsupportedOperation` where the store finds words
+        by an index only, and has none yet.
+        """
         ...
 
 
 class NativeLexicalRetriever:
     """The store's own search by words; `UnsupportedOperation` for a store that has none.
 
-    language: one that the store knows, which stems words and leaves out the most common: for PostgreSQL a text search
-    configuration. PostgreSQL's score is `ts_rank`, which knows nothing of how rare a word is: BM25 orders better, this
-    costs no index beside the store. Without `prepare` every search reads every document.
+    language: one that the store knows, which stems words and leaves out the most common; `ConfigError` for another.
+
+    pgvector: a text search configuration. The score is `ts_rank`, which knows nothing of how rare a word is. Works
+    without `prepare`, and then reads every document.
+    elasticsearch: an analyzer, "english" or "cjk" on a full distribution; the reduced one that `connect` starts here
+    has only "standard", "simple" and "stop", which do not stem. BM25. Needs `prepare`, and sees what was there at the
+    last `flush`.
+    redisearch: "english" only. BM25. Needs `prepare`.
+
+    Chinese without spaces is found by elasticsearch: "standard" takes each character for a word, "cjk" (not run) each
+    two. For the other two a run of it is one word, found only if it is no longer than two characters. They know case
+    and punctuation beyond ASCII only where the database's locale does (pgvector; that of a cluster which `connect`
+    starts does not), or not at all (redisearch 2.10). `LexicalRetriever` has none of these limits.
     """
 
     def __init__(self, collection: Collection, *, language: str = "english") -> None:
@@ -55,7 +72,11 @@ class NativeLexicalRetriever:
         self._words: SearchesWords = collection
 
     def prepare(self) -> None:
-        """Have the store keep an index of the words; once for a collection and language, it follows every write."""
+        """Have the store keep an index of the words; once for a collection and language, it follows every write.
+
+        On elasticsearch and redisearch every record is indexed anew, with its vector: as long as writing them took.
+        Nothing of a record changes; broken off, call it again.
+        """
         self._words.index_words(self.language)
 
     def retrieve(self, query: str, k: int = 10, *, where: Filter | None = None) -> list[Passage]:
