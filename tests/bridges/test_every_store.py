@@ -21,6 +21,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from vecbench import CollectionSpec, connect
 from vecbench.bridges import haystack, langchain, llama_index
 from vecbench.collection import Collection
+from vecbench.index import parse_index
 
 from .words import DIM, FACTS, WordEmbedder
 
@@ -94,9 +95,9 @@ class Three:
         return found[0]
 
 
-def test_all_three_answer_from_one_collection(store_name: str) -> None:
-    with connect(store_name) as store:
-        spec = CollectionSpec("facts", DIM, embedder=EMBEDDER.spec, fields={"year": "float"})
+def test_all_three_answer_from_one_collection(store_name: str, options: dict[str, Any], index: str) -> None:
+    with connect(store_name, **options) as store:
+        spec = CollectionSpec("facts", DIM, index=parse_index(index), embedder=EMBEDDER.spec, fields={"year": "float"})
         three = Three(store.create_collection(spec))
         three.langchain.add_texts([t for _, t, _ in FACTS[:2]], [m for _, _, m in FACTS[:2]], ids=["cat", "dog"])
         vector = EMBEDDER.embed_documents([FACTS[2][1]])[0].tolist()

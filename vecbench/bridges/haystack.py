@@ -19,9 +19,11 @@ from vecbench.bridges.shared import HIDDEN, require_embedder
 from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder
 from vecbench.errors import CollectionNotFound, ConfigError, MissingDependency
+from vecbench.index import parse_index
 from vecbench.registry import connect
 from vecbench.spec import CollectionSpec
-from vecbench.types import INCLUDE_ALL, Include, Metadata, Metric, Records, Vectors, similarity
+from vecbench.store import VectorStore
+from vecbench.types import INCLUDE_ALL, Include, Metadata, Records, Vectors, similarity
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -42,9 +44,10 @@ class VecbenchDocumentStore:
     """Haystack documents in a collection of any store; what was written can be read at once.
 
     store, url, path, options: as `vecbench.connect` takes them; values of options may be Haystack's `Secret`. It is
-    opened at first use; the collection is made if it is not there. embedder: one of ours, which embeds documents that
-    come without an embedding; without it those are refused. An object made with an embedder, or `of` a collection,
-    lives in this process only and cannot be serialized.
+    opened at first use; the collection is made if it is not there, of `dim`, `metric` and `index`: "flat", "hnsw:m=32",
+    or "native:serverless", the only one that Pinecone has. embedder: one of ours, which embeds documents that come
+    without an embedding; without it those are refused. An object made with an embedder, or `of` a collection, lives in
+    this process only and cannot be serialized.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class VecbenchDocumentStore:
         collection: str = "haystack",
         dim: int | None = None,
         metric: str = "cosine",
+        index: str = "hnsw",
         url: str | None = None,
         path: str | None = None,
         options: dict[str, Any] | None = None,
@@ -64,6 +68,7 @@ class VecbenchDocumentStore:
             "collection": collection,
             "dim": dim,
             "metric": metric,
+            "index": index,
             "url": url,
             "path": path,
         }
@@ -88,20 +93,26 @@ class VecbenchDocumentStore:
             options = {k: v.resolve_value() if isinstance(v, Secret) else v for k, v in self._options.items()}
             store = connect(self._init["store"], url=self._init["url"], path=self._init["path"], **options)
             try:
-                self._opened = store.get_collection(self._init["collection"])
-            except CollectionNotFound:
-                spec = None if self._embedder is None else self._embedder.spec
-                dim = self._init["dim"] or (spec and spec.dim)
-                if not dim:
-                    store.close()
-                    raise ConfigError(
-                        f"collection {self._init['collection']!r} is not there; give dim= to have it made"
-                    ) from None
-                made = CollectionSpec(self._init["collection"], dim, Metric(self._init["metric"]), embedder=spec)
-                self._opened = store.create_collection(made)
-            if self._embedder is not None:
-                require_embedder(self._opened, self._embedder)
+                self._opened = self._open(store)
+            except BaseException:
+                store.close()
+                raise
         return self._opened
+
+    def _open(self, store: VectorStore) -> Collection:
+        name, dim = self._init["collection"], self._init["dim"]
+        spec = None if self._embedder is None else self._embedder.spec
+        try:
+            found = store.get_collection(name)
+        except CollectionNotFound:
+            dim = dim or (spec and spec.dim)
+            if not dim:
+                raise ConfigError(f"collection {name!r} is not there; give dim= to have it made") from None
+            index = parse_index(self._init["index"])
+            return store.create_collection(CollectionSpec(name, dim, self._init["metric"], index, spec))
+        if spec is not None:
+            require_embedder(found, spec)
+        return found
 
     def close(self) -> None:
         """Close the store, if it was opened here."""

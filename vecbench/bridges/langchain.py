@@ -21,6 +21,7 @@ from vecbench.embed.spec import Embedder, EmbedderSpec, Progress
 from vecbench.embed.texts import checked_texts, checked_vectors
 from vecbench.errors import ConfigError, MissingDependency, RagError
 from vecbench.filters import Filter
+from vecbench.index import HNSW, Index
 from vecbench.rag.types import Chunk
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore as Store
@@ -161,21 +162,23 @@ class VecbenchVectorStore(VectorStore):
         ids: list[str] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """A collection made of texts. Needs `store=`; may be given `collection_name=`, `metric=`, `spec=` of the model.
+        """A collection made of texts. Needs `store=`; may be given `collection_name=`, `metric=`, `index=`, `spec=`.
 
-        `embedding`: a `LangChainEmbeddings`, an embedder of ours, or any embeddings with `spec=`.
+        `embedding`: a `LangChainEmbeddings`, an embedder of ours, or any embeddings with `spec=` of the model. `index`:
+        HNSW unless it says else; Pinecone has only `NativeIndex("serverless")`.
         """
         store, spec = kwargs.pop("store", None), kwargs.pop("spec", None)
-        name, metric = kwargs.pop("collection_name", "langchain"), Metric(kwargs.pop("metric", Metric.COSINE))
+        name, metric = kwargs.pop("collection_name", "langchain"), kwargs.pop("metric", Metric.COSINE)
+        index: Index = kwargs.pop("index", None) or HNSW()
         if not isinstance(store, Store) or kwargs:
-            known = "store=, a vecbench store; collection_name=, metric=, spec="
+            known = "store=, a vecbench store; collection_name=, metric=, index=, spec="
             raise ConfigError(f"from_texts takes {known}; got {sorted(kwargs) or 'no store'}")
         embedder: Any = embedding.embedder if isinstance(embedding, LangChainEmbeddings) else embedding
         if isinstance(embedder, Embeddings):
             if spec is None:
                 raise ConfigError("LangChain embeddings do not say which model they are: give spec=EmbedderSpec(…)")
             embedder = from_langchain_embeddings(embedder, spec)
-        made = CollectionSpec(name, embedder.spec.dim, metric, embedder=embedder.spec)
+        made = CollectionSpec(name, embedder.spec.dim, metric, index, embedder.spec)
         out = cls(store.create_collection(made, exist_ok=True), embedder)
         out.add_texts(texts, metadatas, ids=ids)
         return out
