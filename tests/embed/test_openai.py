@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.scripted_http import Handler, Server, says, serving
 from vecbench.embed import Embedder, OpenAIEmbedder
 from vecbench.errors import ConfigError, EmbedderError
 
@@ -21,55 +20,14 @@ def vector(text: str) -> list[float]:
     return [float(len(text)), float(text.count("a")), 1.0]
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[dict[str, Any]] = []
-        self.script: list[tuple[int, dict[str, str], str]] = []  # answers to give before the right ones
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-    quiet: ClassVar[bool] = True
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append({"path": self.path, "key": self.headers["Authorization"], **body})
-        if self.server.script:
-            status, headers, answer = self.server.script.pop(0)
-            if status == 0:  # hang up
-                self.close_connection = True
-                return
-        else:
-            status, headers = 200, {}
-            rows = [{"index": n, "embedding": vector(text)} for n, text in enumerate(body["input"])]
-            answer = json.dumps({"data": rows[::-1]})  # in no particular order
-        data = answer.encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    def right(handler: Handler) -> None:
+        rows = [{"index": n, "embedding": vector(text)} for n, text in enumerate(handler.asked.body["input"])]
+        handler.say(200, json.dumps({"data": rows[::-1]}))  # in no particular order
+
+    with serving(right) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -77,7 +35,7 @@ def embedder(server: Server) -> Iterator[OpenAIEmbedder]:
     with OpenAIEmbedder(
         "some-model",
         dim=3,
-        base_url=server.url + "/",
+        base_url=server.url + "/v1/",
         api_key=KEY,
         batch_texts=2,
         retries=2,
@@ -96,11 +54,11 @@ def test_batches_order_prefixes_and_progress(server: Server, embedder: OpenAIEmb
     assert np.array_equal(found, np.array([vector(f"a text: {text}") for text in texts], np.float32))
     assert found.dtype == np.float32
     assert told == [(2, 5), (4, 5), (5, 5)]
-    assert [len(request["input"]) for request in server.requests] == [2, 2, 1]
-    assert server.requests[0]["path"] == "/v1/embeddings"
-    assert server.requests[0]["key"] == f"Bearer {KEY}"
-    assert server.requests[0]["model"] == "some-model"
-    assert "dimensions" not in server.requests[0]
+    assert [len(request.body["input"]) for request in server.requests] == [2, 2, 1]
+    assert server.requests[0].path == "/v1/embeddings"
+    assert server.requests[0].key == f"Bearer {KEY}"
+    assert server.requests[0].body["model"] == "some-model"
+    assert "dimensions" not in server.requests[0].body
     assert np.array_equal(embedder.embed_queries(["a"]), np.array([vector("ask: a")], np.float32))
     assert embedder.embed_documents([]).shape == (0, 3)
     assert isinstance(embedder, Embedder)
@@ -108,15 +66,15 @@ def test_batches_order_prefixes_and_progress(server: Server, embedder: OpenAIEmb
 
 
 def test_dimensions_are_asked_for_when_wanted(server: Server) -> None:
-    with OpenAIEmbedder("m", dim=3, base_url=server.url, send_dimensions=True) as embedder:
+    with OpenAIEmbedder("m", dim=3, base_url=f"{server.url}/v1", send_dimensions=True) as embedder:
         embedder.embed_documents(["a"])
-    assert server.requests[0]["dimensions"] == 3
-    assert server.requests[0]["key"] is None
+    assert server.requests[0].body["dimensions"] == 3
+    assert server.requests[0].key is None
 
 
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
 def test_passing_failures_are_tried_again(server: Server, embedder: OpenAIEmbedder, status: int) -> None:
-    server.script = [(status, {"Retry-After": "0.001"}, "slow down")] * 2
+    server.acts = [says(status, "slow down", Retry_After="0.001")] * 2
     assert len(embedder.embed_documents(["a"])) == 1
     assert len(server.requests) == 3
 
@@ -125,7 +83,7 @@ def test_passing_failures_are_tried_again(server: Server, embedder: OpenAIEmbedd
 def test_lasting_failures_are_told_without_the_key(
     server: Server, embedder: OpenAIEmbedder, status: int, tries: int
 ) -> None:
-    server.script = [(status, {"Location": "http://127.0.0.1:9/"}, f"key {KEY} of Bearer {KEY} is bad")] * 5
+    server.acts = [says(status, f"key {KEY} of Bearer {KEY} is bad", Location="http://127.0.0.1:9/")] * 5
     with pytest.raises(EmbedderError) as caught:
         embedder.embed_documents(["a"])
     assert len(server.requests) == tries
@@ -159,7 +117,7 @@ def answer(*rows: tuple[int, list[Any]]) -> str:
     ],
 )
 def test_wrong_answers_are_refused(server: Server, embedder: OpenAIEmbedder, content: str, message: str) -> None:
-    server.script = [(200, {}, content)]
+    server.acts = [says(200, content)]
     with pytest.raises(EmbedderError, match=message):
         embedder.embed_documents(["a", "b"])
     assert len(server.requests) == 1
@@ -167,12 +125,12 @@ def test_wrong_answers_are_refused(server: Server, embedder: OpenAIEmbedder, con
 
 def test_the_key_of_the_environment_stays_with_its_server(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with OpenAIEmbedder("m", dim=3, base_url=server.url) as embedder:
+    with OpenAIEmbedder("m", dim=3, base_url=f"{server.url}/v1") as embedder:
         embedder.embed_documents(["a"])
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
     with OpenAIEmbedder("m", dim=3) as embedder:
         embedder.embed_documents(["a"])
-    assert [request["key"] for request in server.requests] == [None, f"Bearer {KEY}"]
+    assert [request.key for request in server.requests] == [None, f"Bearer {KEY}"]
 
 
 def test_wrong_settings_are_refused() -> None:
@@ -188,7 +146,7 @@ def test_wrong_settings_are_refused() -> None:
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
-    url = server.url
+    url = f"{server.url}/v1"
     server.server_close()
     with (
         OpenAIEmbedder("m", dim=3, base_url=url, retries=1, backoff_seconds=0.001) as embedder,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.scripted_http import Act, Handler, Server, says, serving
 from vecbench.errors import ConfigError, ModelError
 from vecbench.rag.answer.openai import AnswerCutWarning, OpenAIChat
 from vecbench.rag.types import LLM, Message
@@ -31,63 +31,6 @@ def events(*data: str) -> bytes:
     return "".join(f"data: {line}\n\n" for line in data).encode()
 
 
-Act = Callable[["Handler"], None]
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[dict[str, Any]] = []
-        self.acts: list[Act] = []  # one for each request
-        self.hung_up = threading.Event()
-        self.spoke_again = threading.Event()
-        self.over = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # the client hangs up: nothing to report
-        pass
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append({"path": self.path, "key": self.headers["Authorization"], **body})
-        self.server.acts.pop(0)(self)
-
-    def say(self, status: int, text: str | bytes, kind: str = "application/json", **headers: str) -> None:
-        data = text.encode() if isinstance(text, str) else text
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def begin(self, kind: str = "text/event-stream", length: int | None = None) -> None:
-        """Headers of an answer that ends with the connection, or is said to have a length."""
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Connection", "close")
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        pass
-
-
-def says(status: int, text: str | bytes, kind: str = "application/json", **headers: str) -> Act:
-    return lambda handler: handler.say(status, text, kind, **headers)
-
-
 def streams(*pieces: bytes) -> Act:
     """Each piece sent on its own, then the end of the connection."""
 
@@ -100,10 +43,6 @@ def streams(*pieces: bytes) -> Act:
     return act
 
 
-def hang_up(handler: Handler) -> None:
-    handler.close_connection = True
-
-
 def listen(chat: OpenAIChat, heard: list[str]) -> None:
     for text in chat.stream(ASK):
         heard.append(text)  # noqa: PERF402 - what came before an error is wanted
@@ -111,20 +50,15 @@ def listen(chat: OpenAIChat, heard: list[str]) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as running:
         yield running
-        running.over.set()
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def chat(server: Server) -> Iterator[OpenAIChat]:
     with OpenAIChat(
         "some-model",
-        base_url=server.url + "/",
+        base_url=server.url + "/v1/",
         api_key=f" {KEY}\n",
         retries=2,
         backoff_seconds=0.001,
@@ -139,9 +73,8 @@ def test_a_whole_answer(server: Server, chat: OpenAIChat) -> None:
     assert isinstance(chat, LLM)
     assert chat.name == "some-model"
     (request,) = server.requests
-    assert request == {
-        "path": "/v1/chat/completions",
-        "key": f"Bearer {KEY}",
+    assert (request.path, request.key) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert request.body == {
         "model": "some-model",
         "messages": [{"role": m.role, "content": m.content} for m in ASK],
         "max_tokens": 77,
@@ -153,7 +86,7 @@ def test_a_whole_answer(server: Server, chat: OpenAIChat) -> None:
 def test_options_go_along(server: Server) -> None:
     with OpenAIChat(
         "m",
-        base_url=server.url,
+        base_url=f"{server.url}/v1",
         temperature=None,
         seed=7,
         max_tokens_field="max_completion_tokens",
@@ -162,9 +95,9 @@ def test_options_go_along(server: Server) -> None:
         server.acts = [says(200, whole())]
         chat.complete(ASK)
     (request,) = server.requests
-    assert {"seed": 7, "top_p": 1, "max_completion_tokens": 512}.items() <= request.items()
-    assert request.keys().isdisjoint({"temperature", "max_tokens"})
-    assert request["key"] is None
+    assert {"seed": 7, "top_p": 1, "max_completion_tokens": 512}.items() <= request.body.items()
+    assert request.body.keys().isdisjoint({"temperature", "max_tokens"})
+    assert request.key is None
 
 
 def test_a_streamed_answer(server: Server, chat: OpenAIChat) -> None:
@@ -177,7 +110,7 @@ def test_a_streamed_answer(server: Server, chat: OpenAIChat) -> None:
         )
     ]
     assert list(chat.stream(ASK)) == ["Drei Monate", " – ", "三个月\u2028 [1]"]
-    assert server.requests[0]["stream"] is True
+    assert server.requests[0].body["stream"] is True
 
 
 def test_a_stream_without_its_mark_but_with_a_reason_is_whole(server: Server, chat: OpenAIChat) -> None:
@@ -186,7 +119,7 @@ def test_a_stream_without_its_mark_but_with_a_reason_is_whole(server: Server, ch
     assert list(chat.stream(ASK)) == ["not streamed"]  # a server that cannot stream
 
 
-@pytest.mark.parametrize("act", [says(429, "slow down", Retry_After="0.001"), says(503, ""), hang_up])
+@pytest.mark.parametrize("act", [says(429, "slow down", Retry_After="0.001"), says(503), says(0)])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_passing_failures_are_tried_again(server: Server, chat: OpenAIChat, act: Act, streaming: bool) -> None:
     server.acts = [act, act, says(200, whole())]
@@ -199,7 +132,7 @@ def test_passing_failures_are_tried_again(server: Server, chat: OpenAIChat, act:
     [
         (says(429, "slow down"), 3, "answered 429: slow down (after 3 tries)"),
         (says(500, json.dumps({"error": {"message": "out of memory"}})), 3, "answered 500: out of memory (after 3"),
-        (hang_up, 3, "cannot be asked (RemoteProtocolError"),
+        (says(0), 3, "cannot be asked (RemoteProtocolError"),
         (says(401, json.dumps({"error": {"message": f"bad key {KEY}"}})), 1, "answered 401: bad key ***"),
         (says(400, "x" * 290 + KEY), 1, "answered 400: " + "x" * 290 + "***"),
         (says(404, "[1"), 1, "answered 404: [1"),
@@ -299,11 +232,13 @@ def test_the_end_comes_on_time_also_while_nothing_is_sent(
 ) -> None:
     import httpx
 
+    spoke_again = threading.Event()
+
     def begun(handler: Handler) -> None:
         handler.begin()
         handler.wfile.write(events(piece("One")))
         if not handler.server.over.wait(5):
-            handler.server.spoke_again.set()
+            spoke_again.set()
             handler.wfile.write(events(piece(" two", "stop")))
 
     endless = httpx.Timeout(None)
@@ -311,7 +246,7 @@ def test_the_end_comes_on_time_also_while_nothing_is_sent(
     server.acts = [begun]
     with pytest.raises(ModelError, match="in time"):
         list(chat.stream(ASK, timeout=0.1))
-    assert not server.spoke_again.is_set()
+    assert not spoke_again.is_set()
 
 
 def test_a_wait_that_is_too_long_is_not_begun(server: Server, chat: OpenAIChat) -> None:
@@ -322,19 +257,21 @@ def test_a_wait_that_is_too_long_is_not_begun(server: Server, chat: OpenAIChat) 
 
 
 def test_a_listener_who_leaves_ends_the_request(server: Server, chat: OpenAIChat) -> None:
+    hung_up = threading.Event()
+
     def endless(handler: Handler) -> None:
         handler.begin()
         try:
             while True:
                 handler.wfile.write(events(piece("on and on " * 100)))
         except OSError:
-            handler.server.hung_up.set()
+            hung_up.set()
 
     server.acts = [endless]
     heard = chat.stream(ASK)
     assert next(heard).startswith("on and on")
     heard.close()  # type: ignore[attr-defined]  # a generator
-    assert server.hung_up.wait(10)
+    assert hung_up.wait(10)
 
 
 def test_an_answer_at_its_limit_warns(server: Server, chat: OpenAIChat) -> None:
@@ -353,14 +290,14 @@ def test_too_much_is_refused(server: Server, chat: OpenAIChat, monkeypatch: pyte
 
 
 def test_the_environment_names_server_and_key(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.acts = [says(200, whole())] * 2
     with OpenAIChat("m") as chat:
         chat.complete(ASK)
-    with OpenAIChat("m", base_url=server.url) as chat:  # another server than the environment's gets no key
+    with OpenAIChat("m", base_url=f"{server.url}/v1") as chat:  # another server than the environment's gets no key
         chat.complete(ASK)
-    assert [request["key"] for request in server.requests] == [f"Bearer {KEY}", None]
+    assert [request.key for request in server.requests] == [f"Bearer {KEY}", None]
     monkeypatch.delenv("OPENAI_BASE_URL")
     with OpenAIChat("m") as chat:
         assert repr(chat) == "OpenAIChat('m', url='https://api.openai.com/v1/chat/completions')"

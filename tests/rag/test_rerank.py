@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import vecbench.rag.rerank
+from tests.scripted_http import Handler, Server, says, serving
 from vecbench.endpoint import asked_wait_seconds
 from vecbench.errors import ConfigError, MissingDependency, ModelError
 from vecbench.rag.rerank import CrossEncoderReranker, HostedReranker, LexicalReranker
@@ -120,19 +119,6 @@ def test_lexical_parameters() -> None:
     assert LexicalReranker().fingerprint != LexicalReranker(b=0.5).fingerprint
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
-        self.script: list[tuple[int, dict[str, str], str]] = []  # answers to give before the right ones
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
 # What each interface requires and allows, and how it answers: from the vendors' published references.
 REQUIRED = {
     "/v2/rerank": ({"model", "query", "documents"}, {"top_n", "max_tokens_per_doc"}),
@@ -142,56 +128,31 @@ REQUIRED = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, self.headers["Authorization"], body))
-        if self.server.script:
-            status, headers, answer = self.server.script.pop(0)
-            if status == 0:  # hang up
-                self.close_connection = True
-                return
-        else:
-            status, answer = self.right_answer(body)
-            headers = {}
-        data = answer.encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def right_answer(self, body: dict[str, Any]) -> tuple[int, str]:
-        """The score of a text is its length; best first, as the services answer."""
-        required, allowed = REQUIRED[self.path]
-        if not required <= set(body) <= required | allowed or self.headers["Content-Type"] != "application/json":
-            return 422, f"wrong fields {sorted(body)}"
-        texts = body["texts" if self.path == "/rerank" else "documents"]
-        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-        if self.path == "/rerank":
-            if len(texts) > 32:
-                return 413, "batch size > maximum allowed batch size 32"
-            return 200, json.dumps([{"index": index, "score": len(texts[index])} for index in order])
-        rows = [{"index": index, "relevance_score": float(len(texts[index]))} for index in order]
-        if self.path == "/voyage/v1/rerank":
-            return 200, json.dumps({"object": "list", "data": rows, "model": "m", "usage": {"total_tokens": 8}})
-        return 200, json.dumps({"id": "1", "results": rows, "meta": {"api_version": {"version": "2"}}})
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        pass
+def right(handler: Handler) -> None:
+    """The score of a text is its length; best first, as the services answer."""
+    path, _, body = handler.asked
+    required, allowed = REQUIRED[path]
+    if not required <= set(body) <= required | allowed or handler.headers["Content-Type"] != "application/json":
+        handler.say(422, f"wrong fields {sorted(body)}")
+        return
+    texts = body["texts" if path == "/rerank" else "documents"]
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    rows = [{"index": index, "relevance_score": float(len(texts[index]))} for index in order]
+    if path == "/rerank" and len(texts) > 32:
+        handler.say(413, "batch size > maximum allowed batch size 32")
+    elif path == "/rerank":
+        handler.say(200, json.dumps([{"index": index, "score": len(texts[index])} for index in order]))
+    elif path == "/voyage/v1/rerank":
+        answer = {"object": "list", "data": rows, "model": "m", "usage": {"total_tokens": 8}}
+        handler.say(200, json.dumps(answer))
+    else:
+        handler.say(200, json.dumps({"id": "1", "results": rows, "meta": {"api_version": {"version": "2"}}}))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(right) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -245,7 +206,7 @@ def test_many_passages_go_in_batches(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [0, 408, 429, 500, 503, 529])
 def test_passing_failures_are_tried_again(server: Server, cohere: HostedReranker, status: int) -> None:
-    server.script = [(status, {"Retry-After": "0.001"}, "slow down")] * 2
+    server.acts = [says(status, "slow down", Retry_After="0.001")] * 2
     assert ids(cohere.rerank("why?", passages("a", "bb"))) == ["p1", "p0"]
     assert len(server.requests) == 3
 
@@ -255,7 +216,7 @@ def test_waits_as_long_as_the_server_asks(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("vecbench.endpoint._pause", waits.append)
-    server.script = [(429, {"Retry-After": "7"}, ""), (503, {"Retry-After": "86400"}, "")]
+    server.acts = [says(429, Retry_After="7"), says(503, Retry_After="86400")]
     cohere.rerank("why?", passages("a"))
     assert waits == [7, 60]
 
@@ -272,7 +233,7 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 def test_lasting_failures_are_told_without_the_key(
     server: Server, cohere: HostedReranker, status: int, tries: int
 ) -> None:
-    server.script = [(status, {"Location": "http://127.0.0.1:9/"}, f"key {KEY} of Bearer {KEY} is bad")] * 5
+    server.acts = [says(status, f"key {KEY} of Bearer {KEY} is bad", Location="http://127.0.0.1:9/")] * 5
     with pytest.raises(ModelError) as caught:
         cohere.rerank("why?", passages("a"))
     assert len(server.requests) == tries
@@ -313,14 +274,14 @@ def results(*rows: tuple[Any, Any]) -> str:
     ],
 )
 def test_wrong_answers_are_refused(server: Server, cohere: HostedReranker, content: str, message: str) -> None:
-    server.script = [(200, {}, content)]
+    server.acts = [says(200, content)]
     with pytest.raises(ModelError, match=message):
         cohere.rerank("why?", passages("a", "b"))
     assert len(server.requests) == 1
 
 
 def test_an_answer_that_is_no_http_is_told(server: Server, cohere: HostedReranker) -> None:
-    server.script = [(200, {"Content-Encoding": "gzip"}, "not gzip")]
+    server.acts = [says(200, "not gzip", Content_Encoding="gzip")]
     with pytest.raises(ModelError, match=r"cannot be asked \(DecodingError"):
         cohere.rerank("why?", passages("a"))
 
