@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecbench.collection import Collection
 from vecbench.distance import from_squared
 from vecbench.errors import CollectionNotFound, PartialWriteError, StoreRejected, StoreTimeout, UnsupportedOperation
 from vecbench.filters import Filter, matches
@@ -23,13 +22,15 @@ from vecbench.typed import all_keys, dump_metadata, load_metadata, numbers, toke
 from vecbench.types import INCLUDE_ALL, Include, Metric, Records, SearchResult, Vectors
 from vecbench_weaviate.faults import grpc_codes
 from vecbench_weaviate.filters import EVERY, SLICES, TOKENS, WeaviateDialect, property_name, slice_token
+from vecbench_weaviate.words import DOC, ID, LANGUAGE, WordCollection
+from vecbench_weaviate.words import MOST as _MOST
 
 if TYPE_CHECKING:
     from vecbench_weaviate.store import WeaviateStore
 
 __all__ = ["PROPERTIES", "WeaviateCollection"]
 
-ID, META, DOC = "ident", "meta", "doc"  # "id" is Weaviate's own
+META = "meta"
 PROPERTIES = ((ID, "text", False), (META, "text", False), (DOC, "text", False), (TOKENS, "text[]", True))
 """What every collection has: name, type, whether filters test it."""
 
@@ -37,10 +38,9 @@ _COLUMNS: dict[Include, str] = {"metadata": META, "documents": DOC}
 _NAMESPACE = uuid.UUID("0c6a3d0e-5b0a-5d4c-9a51-2f6d7b1c9e84")
 _PAGE = 500  # records in one answer
 _TOO_LARGE = "RESOURCE_EXHAUSTED"  # the status of an answer beyond the limit of a gRPC message
-_MOST = 10_000  # QUERY_MAXIMUM_RESULTS, unless a server says else
 
 
-class WeaviateCollection(Collection):
+class WeaviateCollection(WordCollection):
     """One class of the server. Its spec is the class's description."""
 
     def __init__(self, store: WeaviateStore, spec: CollectionSpec, handle: Any, config: Any) -> None:
@@ -52,6 +52,7 @@ class WeaviateCollection(Collection):
         self._distance = self._query.MetadataQuery(distance=True)
         self._schema_lock = threading.Lock()
         self._properties = _names(config)
+        self._note_words(config)
         index = config.vector_config["default"].vector_index_config
         self._quantised = index.quantizer is not None
         self._cutoff: int | None = getattr(index, "flat_search_cutoff", None)
@@ -320,6 +321,8 @@ class WeaviateCollection(Collection):
             "indexed_rows": max(0, rows - self._queued()),
         }
         told["index"]["quantizer"] = "none" if quantizer is None else _short(quantizer)
+        if self._words_are_there():
+            told["words"] = LANGUAGE
         service = self._server.service
         if service is not None:
             told["disk_bytes"] = _size(service.folder / "data" / self._handle.name.lower())

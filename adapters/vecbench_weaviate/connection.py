@@ -74,6 +74,11 @@ class Address:
         """For tables and messages."""
         return f"{self.host}:{self.port} (gRPC {self.grpc_host}:{self.grpc_port})"
 
+    def rest(self, path: str) -> str:
+        """The URL of a path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}{path}"
+
     def unreachable(self, timeout: float = 2.0) -> str | None:
         """The address that accepts no connection, if one of them does not."""
         for host, port in ((self.host, self.port), (self.grpc_host, self.grpc_port)):

@@ -29,6 +29,7 @@ from vecbench_weaviate.connection import Address, connect
 from vecbench_weaviate.engine import WeaviateEngine
 from vecbench_weaviate.faults import mask, translate_error
 from vecbench_weaviate.parameters import vector_index
+from vecbench_weaviate.words import DOC
 
 __all__ = ["WeaviateStore"]
 
@@ -71,6 +72,7 @@ class WeaviateStore(VectorStore):
         service: Service | None = None,
     ) -> None:
         self.client, self.address, self.service = client, address, service
+        self._service = service
         self._owned, self._secret = owned, secret
         self._deployment: Deployment = deployment
         self.pool = owned.enter_context(ThreadPoolExecutor(_THREADS, "vecbench-weaviate"))
@@ -141,7 +143,7 @@ class WeaviateStore(VectorStore):
         return self.client
 
     def _create(self, spec: CollectionSpec) -> Collection:
-        """The spec is the collection's description."""
+        """The spec is the collection's description. The words of documents are indexed: as Weaviate does by itself."""
         c = self.config
         index = vector_index(spec.index, spec.metric, c)
         try:
@@ -153,9 +155,9 @@ class WeaviateStore(VectorStore):
                     c.Property(
                         name=name,
                         data_type=c.DataType(kind),
-                        tokenization=c.Tokenization.FIELD,
+                        tokenization=c.Tokenization.WORD if name == DOC else c.Tokenization.FIELD,
                         index_filterable=filterable,
-                        index_searchable=False,
+                        index_searchable=name == DOC,
                     )
                     for name, kind, filterable in PROPERTIES
                 ],
@@ -198,6 +200,16 @@ class WeaviateStore(VectorStore):
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, secret=self._secret, away=self.address.unreachable)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's, major and minor."""
+        return tuple(int(n) for n in self._engine_version.split(".")[:2])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What shows a request over REST to be ours."""
+        return {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
 
     def masked(self, text: str) -> str:
         """The text without the API key."""

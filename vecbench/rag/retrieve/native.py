@@ -25,7 +25,7 @@ __all__ = ["NativeLexicalRetriever", "SearchesWords"]
 class SearchesWords(Protocol):
     """What a collection has whose store searches documents by their words.
 
-    Of ours: elasticsearch, pgvector, redisearch. language: one that the store knows, else `ConfigError`.
+    Of ours: elasticsearch, pgvector, redisearch, weaviate. language: one that the store knows, else `ConfigError`.
     """
 
     def index_words(self, language: str) -> None:
@@ -54,9 +54,11 @@ class NativeLexicalRetriever:
     has only "standard", "simple" and "stop", which do not stem. BM25. Needs `prepare`, and sees what was there at the
     last `flush`.
     redisearch: "english" only. BM25. Needs `prepare`.
+    weaviate: "english" only: its stop words, nothing is stemmed. BM25. Needs `prepare` only for collections that were
+    made before words were indexed, and nobody may write to them meanwhile.
 
     Chinese without spaces is found by elasticsearch: "standard" takes each character for a word, "cjk" (not run) each
-    two. For the other two a run of it is one word, found only if it is no longer than two characters. They know case
+    two. For the others a run of it is one word, found only if it is no longer than two characters. They know case
     and punctuation beyond ASCII only where the database's locale does (pgvector; that of a cluster which `connect`
     starts does not), or not at all (redisearch 2.10). `LexicalRetriever` has none of these limits.
     """
