@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+import math
+from collections.abc import Iterator
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +14,19 @@ from vecbench.candidates import Candidates
 from vecbench.distance import distances_to
 from vecbench.errors import ConfigError
 from vecbench.products import Block, Products, Side
+from vecbench.threads import Threads
 from vecbench.types import Metric, Vectors
 
-__all__ = ["MEMORY_BYTES", "Largest", "Search", "Threads", "nearest", "queries_at_once", "worth_threads"]
+__all__ = ["MEMORY_BYTES", "Largest", "Search", "nearest", "queries_at_once", "worth_threads"]
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 _Rows: TypeAlias = npt.NDArray[np.int64]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 MEMORY_BYTES = 512 * 2**20
 _TILE = 1024  # queries that one thread multiplies with one block of rows: BLAS packs each block once for all of them
 _BLOCK = 1024
 _CHUNK = 8  # blocks for each thread between two meetings of all threads
-_SAMPLE_SHARE = 128  # one row in so many is read first, so that few of the rest look near enough to be kept
+_SAMPLE_SHARE = 16  # at most one row in so many is read first, so that few of the rest look near enough to be kept
 _SMALL = 1 << 27  # multiplications, below which threads cost more than they bring
 _MORE = 28  # beyond k of what `Largest` gives, so that rounding seldom sends a query back to the processor
 
@@ -59,6 +55,7 @@ def nearest(
     threads: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
     largest: Largest | None = None,
+    called: _Rows | None = None,
 ) -> tuple[_Rows, _Floats]:
     """The exact k nearest rows of `base` for each query: row numbers (q, k) and float64 distances (q, k), ascending.
 
@@ -66,8 +63,9 @@ def nearest(
     distance are ordered by their numbers. mask: bool (n,), the rows that may be found; None for all. k is cut to their
     number. base may be a memory map: it is read in order, never whole. threads: None for every processor that this
     process may use. memory_bytes: what may be used beside arguments and result; queries that do not fit are done in
-    turns. largest: finds the candidates on another device. Raises DatasetError for NaN and infinity, and for a zero
-    vector under cosine, ConfigError where `largest` multiplies with less precision than float32.
+    turns. largest: finds the candidates on another device. called: the numbers that rows have in messages, int64 (n,),
+    where base is a part of something. Raises DatasetError for NaN and infinity, and for a zero vector under cosine,
+    ConfigError where `largest` multiplies with less precision than float32.
     """
     many = worth_threads(queries, base)
     turn = queries_at_once(k, base.shape[1], memory_bytes)
@@ -75,7 +73,9 @@ def nearest(
     with Threads(threads if many or threads else 1, limit=many) as workers:
         for start in range(0, max(1, len(queries)), turn):
             part = queries[start : start + turn]
-            search = Search(part, base, k, metric, workers, mask=mask, largest=largest, first_query=start)
+            search = Search(
+                part, base, k, metric, workers, mask=mask, largest=largest, first_query=start, called=called
+            )
             for _ in search.scan():
                 pass
             found.append(search.result())
@@ -92,40 +92,6 @@ def queries_at_once(k: int, dim: int, memory_bytes: int) -> int:
 def worth_threads(queries: Vectors, base: Vectors) -> bool:
     """Whether there is so much to multiply that threads bring more than they cost."""
     return len(queries) * base.size > _SMALL
-
-
-class Threads:
-    """Threads that multiply each on its own: a context manager, inside which BLAS uses one thread for each caller.
-
-    threads: None for every processor that this process may use. limit: False leaves BLAS as it is.
-    """
-
-    def __init__(self, threads: int | None = None, *, limit: bool = True) -> None:
-        self.threads = threads or _processors()
-        self._limit = limit
-        self._stack = ExitStack()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Threads:
-        if self._limit:
-            try:
-                from threadpoolctl import threadpool_limits
-            except ImportError:
-                self.threads = 1  # BLAS's own threads and ours would be in each other's way
-            else:
-                self._stack.enter_context(threadpool_limits(1, user_api="blas"))
-        if self.threads > 1:
-            self._pool = self._stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="nearest"))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        """`function` of each item, in order."""
-        return list(map(function, items) if self._pool is None else self._pool.map(function, items))
 
 
 class _Tile:
@@ -147,8 +113,11 @@ class Search:
 
     Each block of rows is multiplied with the queries in float32. A row becomes a candidate where, for all that rounding
     may have done, it could be among the k nearest of the rows read so far; that bound rises as more are read, so most
-    rows are dismissed by one comparison. What is left at the end is measured in float64. first_query: the number of the
-    first query, for messages.
+    rows are dismissed by one comparison. What is left at the end is measured in float64.
+
+    Some rows are looked at beforehand, to guess how high the bound will be at the end: that leaves out most of what
+    would be kept before the bound has risen. A query whose bound does not rise so far is done again without a guess.
+    first_query: the number of the first query, for messages. called: as of `nearest`. hopeful: False does without it.
     """
 
     def __init__(
@@ -162,13 +131,15 @@ class Search:
         mask: npt.NDArray[np.bool_] | None = None,
         largest: Largest | None = None,
         first_query: int = 0,
+        called: _Rows | None = None,
+        hopeful: bool = True,
     ) -> None:
-        self._base, self._metric, self._workers = base, metric, workers
+        self._base, self._metric, self._workers, self._mask, self._hopeful = base, metric, workers, mask, hopeful
         self._numbers = None if mask is None else np.flatnonzero(mask)
         self.size = len(base) if self._numbers is None else len(self._numbers)
         self.k = min(k, self.size)
         self._largest = largest if largest is not None and self.k + _MORE <= largest.most else None
-        self._products = Products(metric, base)
+        self._products = Products(metric, base, called)
         self._shape = (len(queries), self.k)
         self._tiles: list[_Tile] = []
         if self.k and len(queries):
@@ -203,9 +174,11 @@ class Search:
         for _ in range(self._workers.threads):
             size = min(_TILE, self._shape[0]) * min(_BLOCK, self.size)
             self._scores.put((np.empty(size, np.float32), np.empty(size, np.bool_)))
-        sample = max(2 * self.k, min(self.size // _SAMPLE_SHARE, 4 * _BLOCK))
-        if start < self.size and sample <= min(len(self._room), self.size // 16):
-            self._sample(np.arange(sample) * self.size // sample)
+        sample = max(2 * self.k, _BLOCK)
+        if start == 0 and self._hopeful and sample <= min(len(self._room), self.size // _SAMPLE_SHARE):
+            # Golden-ratio steps within equal strides: no period in the data keeps pace with them.
+            within = np.arange(sample) * 0.618033988749895 % 1
+            self._hope(((np.arange(sample) + within) * self.size / sample).astype(np.int64))
         while start < self.size:
             stop = min(start + len(self._room), self.size)
             made = self._blocks(np.arange(start, stop))
@@ -214,27 +187,50 @@ class Search:
             else:
                 self._elsewhere(self._largest, made)
             start = stop
+            if stop == self.size:
+                self._find_lost()
             yield start
 
-    def known(self, rows: _Rows) -> None:
-        """Begin from the rows of an earlier `result`, got after as many rows as `scan` is then told to leave out."""
+    def known(self, rows: _Rows, hopes: _Floats) -> None:
+        """Begin from an earlier search: its `result` and `hopes`, after as many rows as `scan` is told to leave out."""
 
         def take(tile: _Tile) -> None:
+            tile.found.hope[:] = hopes[tile.start : tile.start + len(tile.queries)]
             for i in range(len(tile.queries)):
                 its = rows[tile.start + i]
                 tile.found.settle(i, its[its >= 0])
 
         self._workers.map(take, self._tiles)
 
+    def hopes(self) -> _Floats:
+        """For `known`: what each query leaves rows out for, float64 (q,)."""
+        return np.concatenate([tile.found.hope for tile in self._tiles])
+
+    def _find_lost(self) -> None:
+        """Read all rows once more for the queries that hoped for too much, without hope; hardly ever are there any."""
+        lost = [tile.found.lost() for tile in self._tiles]
+        queries = np.concatenate([tile.queries[its] for tile, its in zip(self._tiles, lost, strict=True)])
+        if not len(queries):
+            return
+        again = Search(queries, self._base, self.k, self._metric, self._workers, mask=self._mask, hopeful=False)
+        for _ in again.scan():
+            pass
+        found = iter(again.result()[0])
+        for tile, its in zip(self._tiles, lost, strict=True):
+            tile.found.hope[its] = -np.inf
+            for query in its.tolist():
+                tile.found.settle(query, next(found))
+
     def result(self) -> tuple[_Rows, _Floats]:
         """The k nearest, rows and distances as `nearest` gives them, once all rows have been read.
 
-        Before that, the nearest of those read; there may be fewer than k that can be among the k nearest of all, and
-        then −1 and infinity stand in the places that are left.
+        Before that, the nearest of those read; there may be fewer than k that can, or are hoped to, be among the k
+        nearest of all, and then −1 and infinity stand in the places that are left.
         """
         rows, distances = np.full(self._shape, -1), np.full(self._shape, np.inf)
 
         def finish(tile: _Tile) -> None:
+            tile.found.raise_floors()
             for i, query in enumerate(tile.queries):
                 found = self._exact(query, tile.found.rows(i))
                 n = len(found[0])
@@ -262,33 +258,42 @@ class Search:
 
         return self._workers.map(make, range(0, len(positions), _BLOCK))
 
-    def _sample(self, positions: _Rows) -> None:
-        """Find out from some rows how near the k nearest of all must at least be; they are read again in their turn."""
+    def _hope(self, positions: _Rows) -> None:
+        """Guess from some rows how near the k nearest of all will be; they are read again in their turn."""
         blocks = self._blocks(positions)
         if len({block.scale for block in blocks}) > 1:
             return
+        reach = max(block.reach for block in blocks)
+        expected = self.k * len(positions) / self.size  # among the k nearest; more than the rank: once in millions
+        rank = min(self.k, math.ceil(expected + 5 * math.sqrt(expected) + 5))
 
         def look(tile: _Tile) -> None:
             side, scores = tile.side(blocks[0].scale), np.empty((len(tile.queries), len(positions)), np.float32)
             for i, block in enumerate(blocks):
                 np.matmul(side.rows, block.rows.T, out=scores[:, i * _BLOCK : i * _BLOCK + len(block.rows)])
-            slack = self._products.slack(side, max(block.reach for block in blocks))
-            tile.found.raise_floor(self._kth(scores, slack, side))
+            slack = self._products.slack(side, reach)
+            if rank == self.k:
+                tile.found.raise_floor(_kth(scores, rank, slack, side))
+            else:  # lower by as much as a level row may seem to be, or of many level rows none would reach it
+                tile.found.hope[:] = _kth(scores, rank, 3 * slack, side)
 
         self._workers.map(look, self._tiles)
 
     def _multiply(self, tile: _Tile, blocks: list[Block], done: npt.NDArray[np.bool_] | None = None) -> None:
         """Find candidates among blocks for the queries of a tile, but for those that are `done`, bool (q,)."""
         floats, bools = self._scores.get()
+        slacks: dict[tuple[float, float], _Floats] = {}
         try:
             for block in blocks:
                 side, shape = tile.side(block.scale), (len(tile.queries), len(block.rows))
                 size = shape[0] * shape[1]
                 scores, near = floats[:size].reshape(shape), bools[:size].reshape(shape)
                 np.matmul(side.rows, block.rows.T, out=scores)
-                slack = self._products.slack(side, block.reach)
+                if (key := (block.scale, block.reach)) not in slacks:
+                    slacks[key] = self._products.slack(side, block.reach)
+                slack = slacks[key]
                 if shape[1] >= self.k and np.isneginf(tile.found.floor).any():
-                    tile.found.raise_floor(self._kth(scores, slack, side))
+                    tile.found.raise_floor(_kth(scores, self.k, slack, side))
                 limits = tile.found.limits(slack, side.factor)
                 if done is not None:
                     limits[done] = np.inf
@@ -297,19 +302,9 @@ class Search:
                 if len(hits):
                     which = hits // shape[1]
                     found = block.numbers[hits - which * shape[1]]
-                    self._keep(tile, which, found, scores.reshape(-1)[hits], slack=slack, side=side)
+                    _keep(tile, which, found, scores.reshape(-1)[hits], slack=slack, side=side)
         finally:
             self._scores.put((floats, bools))
-
-    def _kth(self, scores: Vectors, slack: _Floats, side: Side) -> _Floats:
-        """What k of these rows are proven to score, for each query."""
-        at = scores.shape[1] - self.k
-        return np.asarray((np.partition(scores, at, axis=1)[:, at] - slack) / side.factor)
-
-    @staticmethod
-    def _keep(tile: _Tile, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> None:
-        off, factor = slack[which], side.factor[which]
-        tile.found.add(which, rows, (scores - off) / factor, (scores + off) / factor)
 
     def _elsewhere(self, largest: Largest, blocks: list[Block]) -> None:
         """Find candidates on another device; a query of which it may have left one out is done here."""
@@ -330,19 +325,25 @@ class Search:
             if (np.abs(true - its[:, 0]) > slack).any():
                 raise ConfigError("the device multiplies with less precision than float32; compute without it")
             if count >= self.k:
-                tile.found.raise_floor(self._kth(its, slack, side))
+                tile.found.raise_floor(_kth(its, self.k, slack, side))
             limits = tile.found.limits(slack, side.factor)
             done = (its[:, -1] < limits) | (count == len(numbers))
             which, column = np.nonzero((its >= limits[:, None]) & done[:, None])
             if len(which):
-                self._keep(
-                    tile, which, numbers[columns[part][which, column]], its[which, column], slack=slack, side=side
-                )
+                found = numbers[columns[part][which, column]]
+                _keep(tile, which, found, its[which, column], slack=slack, side=side)
             if not done.all():
                 self._multiply(tile, blocks, done)
 
         self._workers.map(take, self._tiles)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _kth(scores: Vectors, k: int, slack: _Floats, side: Side) -> _Floats:
+    """What k of these rows are proven to score, for each query."""
+    at = scores.shape[1] - k
+    return np.asarray((np.partition(scores, at, axis=1)[:, at] - slack) / side.factor)
+
+
+def _keep(tile: _Tile, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> None:
+    wide, off = scores / side.factor[which], (slack / side.factor)[which]
+    tile.found.add(which, rows, wide - off, wide + off)

@@ -25,7 +25,7 @@ class Block:
     """Some base rows, ready to be multiplied.
 
     rows: matrix float32 (b, width). numbers: their row numbers, int64 (b,). scale: the power of two in them. reach: the
-    greatest norm among them, rounded up.
+    greatest norm among them, rounded up so that most blocks have the same.
     """
 
     rows: Vectors
@@ -53,11 +53,12 @@ class Products:
 
     A score grows as the distance shrinks. Euclidean: q·x − ‖x‖²/2 about the base's centre (d² = ‖q‖² − 2·score), the
     squares being one more column; cosine: q·x of unit vectors; dot: q·x. Powers of two keep extreme data within
-    float32, so nothing overflows, and what underflows is counted in `slack`.
+    float32, so nothing overflows, and what underflows is counted in `slack`. called: the numbers that rows of the base
+    have in messages, int64 (n,); None for their own.
     """
 
-    def __init__(self, metric: Metric, base: Vectors) -> None:
-        self.metric, self.dim = metric, base.shape[1]
+    def __init__(self, metric: Metric, base: Vectors, called: npt.NDArray[np.int64] | None = None) -> None:
+        self.metric, self.dim, self._called = metric, base.shape[1], called
         self.width = self.dim + (metric is Metric.EUCLIDEAN)
         self.centre = np.zeros(self.dim, np.float32)
         if metric is Metric.EUCLIDEAN and len(base):  # far from the origin, float32 would see no difference
@@ -110,14 +111,15 @@ class Products:
             largest = max(float(vectors.max()), -float(vectors.min()))
             if not np.isfinite(largest):
                 row = int(numbers[~np.isfinite(vectors).all(axis=1)][0])
-                raise DatasetError(f"row {row} of base holds NaN or infinity")
+                raise DatasetError(f"row {self._named(row)} of base holds NaN or infinity")
             scale = float(np.ldexp(1.0, -np.frexp(largest)[1]))
             # In float64, as the power itself may be outside float32.
             vectors = np.multiply(vectors, np.float64(scale), out=made, casting="same_kind")
             squares = np.einsum("ij,ij->i", vectors, vectors)
         if self.metric is Metric.COSINE:
             return Block(self._of_length_one(vectors, squares, given, numbers, made), numbers, 1.0, 1.0)
-        reach = float(np.sqrt(float(squares.max()) * (1 + self._rounding())))
+        part, power = np.frexp(np.sqrt(float(squares.max()) * (1 + self._rounding())))
+        reach = float(np.ldexp(np.ceil(part * 16) / 16, power))
         if self.metric is Metric.EUCLIDEAN:
             np.multiply(squares, np.float32(-0.5), out=out[: len(vectors), self.dim])
             vectors = out[: len(vectors)]
@@ -154,6 +156,9 @@ class Products:
     def _rounding(self) -> float:
         return float(1.1 * (self.dim + 16) * _UNIT)
 
+    def _named(self, row: int) -> int:
+        return row if self._called is None else int(self._called[row])
+
     def _of_length_one(
         self,
         rows: Vectors,
@@ -169,7 +174,7 @@ class Products:
             wide = given[i].astype(np.float64)
             norm = float(np.sqrt(wide @ wide))
             if norm == 0:
-                raise _no_cosine("base", int(numbers[i]))
+                raise _no_cosine("base", self._named(int(numbers[i])))
             made[i] = wide / norm
         return made
 

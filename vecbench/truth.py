@@ -20,13 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vecbench.dataset import Dataset, array_sha256
+from vecbench.distributed import SearchOn
 from vecbench.errors import ChecksumMismatch, DatasetError, GroundTruthMissing
-from vecbench.neighbours import MEMORY_BYTES, Largest, Search, Threads, queries_at_once, worth_threads
+from vecbench.neighbours import MEMORY_BYTES, Largest, Search, queries_at_once, worth_threads
+from vecbench.threads import Threads
 from vecbench.types import Metric
+from vecbench.work import Workers
 
 __all__ = ["GroundTruth", "default_truth_dir", "ground_truth"]
 
 _FORMAT = 1  # raised when the files, or the rule by which neighbours are chosen, change
+_PART_FORMAT = 2
 _PART_SECONDS = 30.0  # a computation that is cut off loses about so much work
 _PARTS = ("rows", "distances")
 _MANIFEST = re.compile(r"k(\d+)\.json")
@@ -83,6 +87,7 @@ def ground_truth(
     threads: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
     largest: Largest | None = None,
+    workers: Workers | None = None,
 ) -> GroundTruth:
     """The exact k nearest base rows of each query; k is cut to the number of rows that may be found.
 
@@ -92,7 +97,8 @@ def ground_truth(
     long computation keeps its parts there too: after Ctrl-C or a crash, the same call goes on from the last one.
     compute: False raises GroundTruthMissing (or ChecksumMismatch for a damaged file) instead of computing. progress:
     called with (queries done, all queries); where all advance together, with the share that is done.
-    threads, memory_bytes, largest: as of `vecbench.neighbours.nearest`; they do not change the result.
+    threads, memory_bytes, largest: as of `vecbench.neighbours.nearest`. workers: others that compute it, a Ray cluster
+    say, each with one thread and within memory_bytes. All of these do not change the result.
     """
     if k < 1:
         raise DatasetError(f"ground truth of {dataset.name}: k is {k}; it must be at least 1")
@@ -115,7 +121,9 @@ def ground_truth(
             f"{folder or 'a cache, as none was named'}; compute them with ground_truth(dataset, metric, {wanted.k})"
         )
     parts = None if folder is None else folder / f"k{wanted.k}.parts"
-    truth = _compute(wanted, parts, progress, threads=threads, memory_bytes=memory_bytes, largest=largest)
+    truth = _compute(
+        wanted, parts, progress, threads=threads, memory_bytes=memory_bytes, largest=largest, workers=workers
+    )
     if folder is not None and parts is not None:
         try:
             _write(folder, truth)
@@ -144,10 +152,12 @@ class _Wanted:
         masked = f"-{self.mask_sha256[:16]}" if self.mask_sha256 else ""
         return f"{self.dataset.sha256[:32]}-{self.metric.value}-v{_FORMAT}{masked}"
 
-    def part(self, queries: tuple[int, int]) -> dict[str, Any]:
-        """What a part file says that it belongs to."""
+    def part(self, queries: tuple[int, int], *, elsewhere: bool = False) -> dict[str, Any]:
+        """What a part file says that it belongs to; elsewhere: it was computed by workers, which keep no hopes."""
         return {
             "format": _FORMAT,
+            "part": _PART_FORMAT,
+            "elsewhere": elsewhere,
             "dataset_sha256": self.dataset.sha256,
             "mask_sha256": self.mask_sha256,
             "metric": self.metric.value,
@@ -178,21 +188,26 @@ def _compute(
     threads: int | None,
     memory_bytes: int,
     largest: Largest | None,
+    workers: Workers | None,
 ) -> GroundTruth:
     data, k = wanted.dataset, wanted.k
     total, told = len(data.queries), 0
     rows, distances = np.empty((total, k), np.int64), np.empty((total, k))
     many = worth_threads(data.queries, data.base)
     turn = queries_at_once(k, data.dim, memory_bytes)
-    with Threads(threads if many or threads else 1, limit=many) as workers:
+    with Threads(threads if many or threads else 1, limit=many) as own:
         for start in range(0, total, turn):
             stop = min(start + turn, total)
-            part = None if parts is None else _Part(parts / f"{start}-{stop}.part", wanted.part((start, stop)))
+            key = wanted.part((start, stop), elsewhere=workers is not None)
+            name = f"{start}-{stop}.{'part' if workers is None else 'merged'}"
+            part = None if parts is None else _Part(parts / name, key)
+            asked = (data.queries[start:stop], data.base, k, wanted.metric)
+            search: Search | SearchOn
             try:
-                search = Search(
-                    data.queries[start:stop], data.base, k, wanted.metric, workers,
-                    mask=wanted.mask, largest=largest, first_query=start,
-                )  # fmt: skip
+                if workers is None:
+                    search = Search(*asked, own, mask=wanted.mask, largest=largest, first_query=start)
+                else:
+                    search = SearchOn(*asked, workers, mask=wanted.mask, memory_bytes=memory_bytes, first_query=start)
                 for read in search.scan(0 if part is None else part.resume(search)):
                     if part is not None and read < search.size and part.is_due():
                         part.write(search, read)
@@ -216,7 +231,7 @@ class _Part:
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
         self._path, self._key, self._written = path, key, time.monotonic()
 
-    def resume(self, search: Search) -> int:
+    def resume(self, search: Search | SearchOn) -> int:
         """Give the search what was found by an earlier one, and the number of rows that this one has read; or 0."""
         try:
             head, _, body = self._path.read_bytes().partition(b"\n")
@@ -229,20 +244,23 @@ class _Part:
                 raise ValueError("it belongs to another computation")
             if promised != self._sha256(read, body):
                 raise ValueError("its sha256 is another")
-            rows = np.frombuffer(body, "<i8").reshape(-1, self._key["k"]).astype(np.int64)
+            start, stop = self._key["queries"]
+            shape = (stop - start, self._key["k"])
+            rows = np.frombuffer(body, "<i8", shape[0] * shape[1]).reshape(shape).astype(np.int64)
+            hopes = np.frombuffer(body, "<f8", shape[0], offset=rows.nbytes).astype(np.float64)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             warnings.warn(f"part {self._path} is damaged ({e}); computing it anew", stacklevel=2)
             return 0
-        search.known(rows)
+        search.known(rows, hopes)
         return read
 
     def is_due(self) -> bool:
         """Whether so much was done since the last time that it would be a pity to lose it."""
         return time.monotonic() - self._written >= _PART_SECONDS
 
-    def write(self, search: Search, read: int) -> None:
+    def write(self, search: Search | SearchOn, read: int) -> None:
         """Keep what is known of the first `read` rows; where that cannot be written, the next time may do."""
-        body = search.result()[0].astype("<i8").tobytes()
+        body = search.result()[0].astype("<i8").tobytes() + search.hopes().astype("<f8").tobytes()
         head = json.dumps({**self._key, "read": read, "sha256": self._sha256(read, body)})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

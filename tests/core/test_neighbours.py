@@ -11,8 +11,9 @@ import pytest
 from vecbench import neighbours
 from vecbench.distance import paired_distances
 from vecbench.errors import ConfigError, DatasetError
-from vecbench.neighbours import MEMORY_BYTES, Largest, nearest
+from vecbench.neighbours import MEMORY_BYTES, Largest, Search, nearest
 from vecbench.products import Products
+from vecbench.threads import Threads
 from vecbench.types import Metric, Vectors
 from vecbench_faiss.neighbours import LargestByFaiss, on_gpu
 
@@ -117,6 +118,83 @@ def test_the_size_of_blocks_changes_nothing(kind: str, metric: Metric, monkeypat
         rows, distances = nearest(queries, base, 30, metric, threads=2)
         assert np.array_equal(rows, expected[0])
         assert distances.tobytes() == expected[1].tobytes()
+
+
+def test_where_the_sample_is_nearer_than_the_rest_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rows than k are as near as was hoped: the rows that were left out on that hope are read after all."""
+    base, queries = data("plain", 20_000)
+    queries[:] = queries[0] + 1e-3 * queries
+    sampled: list[npt.NDArray[np.int64]] = []
+    lost: list[int] = []
+    hope, find_lost = Search._hope, Search._find_lost
+
+    def watch_hope(self: Search, positions: npt.NDArray[np.int64]) -> None:
+        sampled.append(positions)
+        hope(self, positions)
+        assert np.isfinite(self.hopes()).all()
+
+    def watch_lost(self: Search) -> None:
+        lost.append(sum(len(tile.found.lost()) for tile in self._tiles))
+        find_lost(self)
+
+    monkeypatch.setattr(Search, "_hope", watch_hope)
+    monkeypatch.setattr(Search, "_find_lost", watch_lost)
+    nearest(queries, base, 100, Metric.EUCLIDEAN)
+    assert lost == [0]
+    near = sampled[0][::20]  # 52 rows of the sample, about half of k
+    base[near] = queries[0] + 1e-3 * base[near]
+    for mask in (None, np.ones(len(base), np.bool_)):
+        lost.clear()
+        rows, distances = nearest(queries, base, 100, Metric.EUCLIDEAN, mask=mask)
+        assert lost == [60, 0]  # and the second reading goes by what is proven
+        expected_rows, expected = by_hand(queries, base, 100, Metric.EUCLIDEAN)
+        assert np.array_equal(rows, expected_rows)
+        assert distances.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties", "cluster"])
+def test_a_second_reading_is_rare_also_where_rows_are_level(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, queries = data(kind, 20_000)
+    lost: list[int] = []
+    find_lost = Search._find_lost
+
+    def watch(self: Search) -> None:
+        lost.append(int(np.isfinite(self.hopes()).sum()))
+        lost.append(sum(len(tile.found.lost()) for tile in self._tiles))
+        find_lost(self)
+
+    monkeypatch.setattr(Search, "_find_lost", watch)
+    nearest(queries, base, 100, Metric.EUCLIDEAN)
+    assert lost == [60, 0]
+
+
+@pytest.mark.parametrize("hope", [-np.inf, 0.0, 1e30])
+def test_a_search_goes_on_from_another_whatever_that_hoped(hope: float) -> None:
+    base, queries = data("plain")
+    with Threads(2, limit=False) as workers:
+        first = Search(queries, base[:4000], 30, Metric.EUCLIDEAN, workers, hopeful=False)
+        list(first.scan())
+        rows = first.result()[0]
+        if hope > 0:
+            rows[:] = -1  # nothing was as near as that
+        second = Search(queries, base, 30, Metric.EUCLIDEAN, workers)
+        second.known(rows, np.full(60, hope))
+        assert list(second.scan(4000)) == [6000]
+        rows, distances = second.result()
+    expected_rows, expected = by_hand(queries, base, 30, Metric.EUCLIDEAN)
+    assert np.array_equal(rows, expected_rows)
+    assert distances.tobytes() == expected.tobytes()
+
+
+def test_rows_of_a_part_are_called_by_their_numbers_in_the_whole() -> None:
+    base, queries = data("plain", 300)
+    called = np.arange(300) * 3 + 1000
+    base[17] = 0
+    with pytest.raises(DatasetError, match="row 1051 of base is zero"):
+        nearest(queries, base, 5, Metric.COSINE, called=called)
+    base[17, 2] = np.nan
+    with pytest.raises(DatasetError, match="row 1051 of base holds NaN"):
+        nearest(queries, base, 5, Metric.DOT, called=called)
 
 
 @pytest.mark.parametrize("metric", list(Metric))

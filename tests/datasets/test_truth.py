@@ -16,6 +16,7 @@ import pytest
 from vecbench import neighbours, truth
 from vecbench.dataset import Dataset
 from vecbench.errors import ChecksumMismatch, DatasetError, GroundTruthMissing
+from vecbench.threads import Threads
 from vecbench.truth import GroundTruth, ground_truth
 from vecbench.types import Metric
 
@@ -320,6 +321,22 @@ def test_a_computation_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> N
     assert not list(cut.rglob("*.part"))
 
 
+def test_a_part_says_on_what_hope_rows_were_left_out(tmp_path: Path) -> None:
+    """Here on one so high that none was kept: all are read again, those before the cut too."""
+    dataset = Dataset.from_arrays("part", *(np.random.default_rng(9).normal(size=(n, 4)) for n in (3000, 10)))
+    folder = tmp_path / f"{dataset.sha256[:32]}-dot-v1" / "k50.parts"
+    with Threads(1, limit=False) as workers:
+        search = neighbours.Search(dataset.queries, dataset.base, 50, Metric.DOT, workers)
+        search.known(np.full((10, 50), -1), np.full(10, 1e30))
+        truth._Part(folder / "0-10.part", truth._Wanted(dataset, Metric.DOT, 50, None).part((0, 10))).write(
+            search, 2000
+        )
+    seen: list[int] = []
+    found = ground_truth(dataset, Metric.DOT, 50, cache=tmp_path, progress=lambda done, _: seen.append(done))
+    assert found.sha256 == ground_truth(dataset, Metric.DOT, 50, cache=None).sha256
+    assert seen == [10]  # it went on from the part
+
+
 def _of_another(head: dict[str, object], body: bytes) -> tuple[dict[str, object], bytes]:
     return {**head, "k": 49}, body
 
@@ -338,7 +355,7 @@ def test_a_part_that_is_not_what_was_written_is_not_believed(tmp_path: Path, cha
     good = ground_truth(dataset, Metric.DOT, 50, cache=None)
     folder = tmp_path / f"{dataset.sha256[:32]}-dot-v1" / "k50.parts"
     key = truth._Wanted(dataset, Metric.DOT, 50, None).part((0, 10))
-    with neighbours.Threads(1, limit=False) as workers:
+    with Threads(1, limit=False) as workers:
         search = neighbours.Search(dataset.queries, dataset.base[:1000], 50, Metric.DOT, workers)
         list(search.scan())
         truth._Part(folder / "0-10.part", key).write(search, 1000)

@@ -41,6 +41,14 @@ def truth(
     memory: Annotated[
         int, typer.Option("--memory", metavar="MB", help="Memory to use beside the vectors; it changes no result.")
     ] = 512,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ray://HOST:PORT",
+            help="Compute on a Ray cluster (extra `ray`), to the same bits; --memory is for each of its CPUs.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -55,16 +63,19 @@ def truth(
     Examples:
       vecbench truth glosses-10k
       vecbench truth ./base.fvecs --metric euclidean --k 1000
+      vecbench truth ./base.fbin --on ray://head:10001
     """
-    from vecbench.bench.machine import sgemm_gflops
     from vecbench.registry import dataset_source
-    from vecbench.truth import default_truth_dir, ground_truth
+    from vecbench.work import open_workers
 
     source = dataset_source(dataset)
     asked = metrics(metric, source.card.metric)
     for option, number, least in (("--k", k, 1), ("--threads", threads, 1), ("--memory", memory, _LEAST_MB)):
         if number is not None and number < least:
             raise ConfigError(f"{option} must be at least {least}, got {number}")
+    afar = on not in {None, "here"}
+    if afar and threads is not None:
+        raise ConfigError("--threads is for this machine; a cluster uses all of its CPUs")
     if out is not None:
         if len(asked) > 1:
             raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
@@ -74,18 +85,35 @@ def truth(
     busy = console(stderr=True)
     with busy.status(f"loading {source.name} …"):
         data = source.load()
-    peak, device = sgemm_gflops(), _device()
+    with open_workers(on) as workers:
+        options = {"threads": threads, "memory_bytes": memory * 2**20, "workers": workers if afar else None}
+        _compute(data, asked, k, options, out=out, quiet=quiet, as_json=as_json)
+
+
+def _compute(
+    data: Dataset,
+    asked: tuple[Metric, ...],
+    k: int,
+    options: dict[str, Any],
+    *,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from vecbench.bench.machine import sgemm_gflops
+    from vecbench.truth import default_truth_dir, ground_truth
+
+    afar = options["workers"] is not None
+    peak, device = (None, None) if afar else (sgemm_gflops(), _device())
     rows: list[dict[str, Any]] = []
     for each in asked:
-        with busy.status(f"{each.value} …") as status:
+        with console(stderr=True).status(f"{each.value} …") as status:
             meter = _Meter(data, each, None if quiet else status)
-            found = ground_truth(
-                data, each, k, progress=meter, threads=threads, memory_bytes=memory * 2**20, largest=device
-            )
+            found = ground_truth(data, each, k, progress=meter, largest=device, **options)
             seconds, rate = meter.seconds(), meter.gflops()
         rows.append(
             {"metric": each.value, "k": found.k, "queries": len(found.rows), "sha256": found.sha256,
-             "seconds": seconds, "gflops": rate, "sgemm_gflops": peak, "gpu": device is not None,
+             "seconds": seconds, "gflops": rate, "sgemm_gflops": peak, "gpu": device is not None, "cluster": afar,
              "folder": str(default_truth_dir())}
         )  # fmt: skip
         if out is not None:
@@ -97,9 +125,10 @@ def truth(
             )
     if as_json:
         print_json(rows)
-    else:
+        return
+    if peak is not None:
         complain(f"{figure(peak, 0)} GFLOP/s: what this machine's matrix product reaches", head="sgemm")
-        complain(str(default_truth_dir()), head="kept in")
+    complain(str(default_truth_dir()), head="kept in")
 
 
 class _Meter:
