@@ -104,25 +104,31 @@ class RayCluster(Workers):
         """The CPUs of all nodes, each of which must run the same software as this process."""
         ray = self._ray
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
-        if not nodes:
-            raise ClusterError("the Ray cluster has no node with a CPU to work on")
         probe = ray.remote(_versions)
-        mine = _versions()
-        for node in nodes:
+        mine, cpus = _versions(), 0
+        for node in self._nodes():
             name = node.get("NodeName") or node["NodeID"]
             try:
                 pinned = affinity(node["NodeID"], soft=False)
                 asked = probe.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned).remote()
                 theirs = ray.get(asked, timeout=120)
             except ray.exceptions.RayError as error:
+                if node["NodeID"] not in {n["NodeID"] for n in self._nodes()}:
+                    continue  # it has died since it was listed
                 raise ClusterError(
                     f"node {name} cannot run vecbench (is it installed there?): {_last_line(error)}"
                 ) from error
             if theirs != mine:
                 differ = ", ".join(f"{k} {theirs.get(k)} (here {v})" for k, v in mine.items() if theirs.get(k) != v)
                 raise ClusterError(f"node {name} would not give the same bits: it has {differ}")
-        return sum(int(n["Resources"]["CPU"]) for n in nodes)
+            cpus += int(node["Resources"]["CPU"])
+        if not cpus:
+            raise ClusterError("the Ray cluster has no node with a CPU to work on")
+        return cpus
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """The nodes with a CPU that the cluster takes for alive."""
+        return [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
 
     def map(self, function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> Iterator[_Result]:
         """See `Workers.map`; two parts for every CPU are under way at a time."""

@@ -253,6 +253,10 @@ def test_a_run_finds_what_is_up(state: Path, monkeypatch: pytest.MonkeyPatch, tm
 
         info = MemoryStore.open().info
 
+        @staticmethod
+        def reached_at() -> None:
+            return None
+
     def connect(self: StoreRef, **options: object) -> Store:
         asked.update(url=self.url, **options)
         return Store()

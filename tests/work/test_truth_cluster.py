@@ -160,6 +160,22 @@ def begun(folder: Path) -> list[tuple[int, int]]:
 
 @QUIET
 @pytest.mark.slow
+def test_the_command_line_computes_on_a_cluster(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.save(tmp_path / "mine.npy", made().base)
+    arguments = ["truth", str(tmp_path / "mine.npy"), "--metric", "cosine", "--k", "7", "--json"]
+    there = CliRunner().invoke(app, [*arguments, "--on", cluster.url])
+    assert there.exit_code == 0, there.output
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    here = CliRunner().invoke(app, arguments)
+    there_said, here_said = json.loads(there.stdout)[0], json.loads(here.stdout)[0]
+    assert there_said["sha256"] == here_said["sha256"]
+    assert (there_said["cluster"], here_said["cluster"]) == (True, False)
+    assert there_said["gflops"] > 0
+
+
+@QUIET
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_a_cluster_gives_the_same_bits_though_a_node_is_killed(cluster: Any, tmp_path: Path) -> None:
     data = made()
@@ -183,22 +199,6 @@ def test_a_cluster_gives_the_same_bits_though_a_node_is_killed(cluster: Any, tmp
     assert sorted(set(parts)) == list(range(18))
     assert len(parts) > 18  # what the dead node had begun was begun again
     assert same(found[0], ground_truth(data, Metric.COSINE, 25, cache=None))
-
-
-@QUIET
-@pytest.mark.slow
-def test_the_command_line_computes_on_a_cluster(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    np.save(tmp_path / "mine.npy", made().base)
-    arguments = ["truth", str(tmp_path / "mine.npy"), "--metric", "cosine", "--k", "7", "--json"]
-    there = CliRunner().invoke(app, [*arguments, "--on", cluster.url])
-    assert there.exit_code == 0, there.output
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    here = CliRunner().invoke(app, arguments)
-    there_said, here_said = json.loads(there.stdout)[0], json.loads(here.stdout)[0]
-    assert there_said["sha256"] == here_said["sha256"]
-    assert (there_said["cluster"], here_said["cluster"]) == (True, False)
-    assert there_said["gflops"] > 0
 
 
 def test_threads_are_not_for_a_cluster() -> None:
