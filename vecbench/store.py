@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
@@ -239,6 +240,15 @@ class VectorStore(ABC):
         if ours is None:
             ours = StoreRejected(f"{self.name}: {doing} failed: {redact(f'{type(error).__name__}: {error}')}")
         raise ours from error
+
+    @contextmanager
+    def _doing(self, doing: str) -> Iterator[None]:
+        """What an adapter adds to the contract is done in here: the store must be open, and its errors become ours."""
+        self._require_open()
+        try:
+            yield
+        except Exception as e:
+            self._fail(e, doing)
 
     def _require_open(self) -> None:
         if self._closed:

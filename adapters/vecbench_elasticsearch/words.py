@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from vecbench.collection import Collection
@@ -41,7 +40,7 @@ class WordCollection(Collection):
         Every record is indexed anew, with its vector: it takes as long as writing them did. Broken off, it goes on
         from there when called again.
         """
-        with self._asking("indexing the words of"):
+        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
             self._require_analyzer(language)
             state = self._states().get(language)
             if state == _COMPLETE:
@@ -67,7 +66,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self._asking("searching the words of"):
+        with self.store._doing(f"searching the words of {self.spec.name!r}"):
             if language not in self._languages:
                 self._require_analyzer(language)
             if not words:
@@ -141,14 +140,6 @@ class WordCollection(Collection):
         self._client.indices.put_mapping(
             index=self._name, properties={"doc": {**DOCUMENT, "fields": {language: field}}}
         )
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        self.store._require_open()
-        try:
-            yield
-        except Exception as e:
-            self.store._fail(e, f"{doing} {self.spec.name!r}")
 
     # What the rest of the collection has ------------------------------------------------------------------------------
 

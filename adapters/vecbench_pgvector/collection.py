@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +134,7 @@ class PgvectorCollection(Collection):
 
     def index_words(self, language: str) -> None:
         """Have PostgreSQL keep an index of the documents' words, which follows every write; once is enough."""
-        with self._asking("indexing the words of") as s:
+        with self.store._doing(f"indexing the words of {self.spec.name!r}"), self.store.pool.session() as s:
             require_language(s, language)
             s.cursor.execute(index_statement(self._table, language))
 
@@ -145,19 +144,10 @@ class PgvectorCollection(Collection):
         """Ids and `ts_rank` of up to k matching records that hold any of the words, best first; k None for all."""
         if where is not None:
             self._check_where(where)
-        with self._asking("searching the words of") as s:
+        with self.store._doing(f"searching the words of {self.spec.name!r}"), self.store.pool.session() as s:
             require_language(s, language)
             asked = search_statement(self._table, words, k, where, language)
             return list(s.cursor.execute(asked.text, asked.values).fetchall()) if words else []
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[Session]:
-        self.store._require_open()
-        try:
-            with self.store.pool.session() as s:
-                yield s
-        except Exception as e:
-            self.store._fail(e, f"{doing} {self.spec.name!r}")
 
     def _count(self, where: Filter | None) -> int:
         wanted = condition(where)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from vecbench.collection import Collection
@@ -41,7 +40,7 @@ class WordCollection(Collection):
         language: "english". The server indexes every record anew, with its vector: it takes as long as writing them
         did. It goes on when this client dies; calling again waits for its end. `StoreTimeout` after an hour.
         """
-        with self._asking("indexing the words of"):
+        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
             _require(language)
             if WORDS not in attributes(self._info()):
                 try:
@@ -62,7 +61,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self._asking("searching the words of"):
+        with self.store._doing(f"searching the words of {self.spec.name!r}"):
             _require(language)
             words = [word for word in words if word]  # the server takes no empty one
             if not words:
@@ -91,14 +90,6 @@ class WordCollection(Collection):
             if limit == _MOST:
                 raise StoreRejected(f"redisearch gives no more than {_MOST:,} hits, and more hold one of the words")
             limit = min(limit * 10, _MOST)
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        self.store._require_open()
-        try:
-            yield
-        except Exception as e:
-            self.store._fail(e, f"{doing} {self.spec.name!r}")
 
     # What the rest of the collection has ------------------------------------------------------------------------------
 

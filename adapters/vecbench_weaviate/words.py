@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vecbench.collection import Collection
@@ -49,7 +48,7 @@ class WordCollection(Collection):
         nobody may write to it meanwhile, and the server must be 1.39 or newer (`UnsupportedOperation`). It goes on when
         this client dies; calling again waits for its end. `StoreTimeout` after an hour.
         """
-        with self._asking("indexing the words of"):
+        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
             _require(language)
             self._note_words(self._handle.config.get())
             if not self._has_words:
@@ -66,7 +65,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self._asking("searching the words of"):
+        with self.store._doing(f"searching the words of {self.spec.name!r}"):
             _require(language)
             if not words:
                 return []
@@ -165,14 +164,6 @@ class WordCollection(Collection):
             reason = self._server.masked(answer.text)[:300]
             raise StoreRejected(f"weaviate: indexing the words of {self.spec.name!r}: {answer.status_code} {reason}")
         return answer.json()
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        self.store._require_open()
-        try:
-            yield
-        except Exception as e:
-            self.store._fail(e, f"{doing} {self.spec.name!r}")
 
 
 def _require(language: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from vecbench import CollectionSpec
 from vecbench.bench.client import Client, Connection
-from vecbench.bench.clients import How, Processes, Threads
+from vecbench.bench.clients import How, ProcessClients, ThreadClients
 from vecbench.bench.figures import verify
 from vecbench.bench.load import Driven, Load, Share, drive, requests_each, shares
 from vecbench.bench.load_figures import load_result, null_load
@@ -116,7 +116,6 @@ def test_what_fails_under_load_is_counted_and_the_rest_goes_on() -> None:
         return _answer()
 
     driven = _drive(search, Share(np.arange(6), None))
-    assert driven.failed == 2
     assert driven.rows[:, 0].tolist() == [3, FAILED, 3, FAILED, 3, 3]
     assert driven.error is not None
     assert "StoreTimeout: no answer" in driven.error
@@ -158,7 +157,7 @@ def test_threads_begin_together_and_ask_at_once(tiny: Dataset) -> None:
                 under_way -= 1
             return collection.search(*arguments, **options)
 
-    clients = Threads(lambda: Watched, tiny.queries, 5, len(tiny.base))  # type: ignore[arg-type,return-value]
+    clients = ThreadClients(lambda: Watched, tiny.queries, 5, len(tiny.base))  # type: ignore[arg-type,return-value]
     made = shares(Load(3), len(tiny.queries), 12, [1, 0, 0])
     driven = clients.ask(made, DEFAULT_SEARCH)
     assert most == 3
@@ -166,6 +165,26 @@ def test_threads_begin_together_and_ask_at_once(tiny: Dataset) -> None:
     for one, share in zip(driven, made, strict=True):
         assert np.array_equal(one.rows, truth.rows[share.order])
         assert (one.sent_ns >= 0).all()
+
+
+def test_no_garbage_is_collected_until_the_last_thread_is_through() -> None:
+    collecting: list[bool] = []
+    first_is_through = threading.Event()
+
+    class Watched:
+        @staticmethod
+        def search(row: Vectors, *_arguments: Any, **_options: Any) -> SearchResult:
+            collecting.append(gc.isenabled())
+            if row[0, 0] == 1 and len(collecting) > 6:  # after the warm-up, which is not waited for
+                first_is_through.wait(0.05)
+            return _answer()
+
+    queries = np.array([[0, 0], [1, 1]], np.float32)
+    clients = ThreadClients(lambda: Watched, queries, 2, 5)  # type: ignore[arg-type,return-value]
+    clients.ask([Share(np.array([0]), None), Share(np.ones(8, np.int64), None)], DEFAULT_SEARCH)
+    assert len(collecting) == 1 + 1 + 5 + 8
+    assert not any(collecting)
+    assert gc.isenabled()
 
 
 def test_a_thread_that_fails_ends_the_pass_and_holds_nobody_up(tiny: Dataset) -> None:
@@ -178,19 +197,19 @@ def test_a_thread_that_fails_ends_the_pass_and_holds_nobody_up(tiny: Dataset) ->
                 raise StoreTimeout("not even warm")
             return _answer(*arguments, **options)
 
-    clients = Threads(lambda: Broken, tiny.queries, 5, 250)  # type: ignore[arg-type,return-value]
+    clients = ThreadClients(lambda: Broken, tiny.queries, 5, 250)  # type: ignore[arg-type,return-value]
     with pytest.raises(StoreTimeout, match="not even warm"):
         clients.ask(shares(Load(3), 12, 12, [1, 0, 0]), DEFAULT_SEARCH)
 
 
 def test_processes_are_clients_of_their_own_and_are_kept(tiny: Dataset) -> None:
     to = Connection(StoreRef("null"), "c", Metric.EUCLIDEAN, 5, 250)
-    with Processes(to, tiny.queries) as clients:
+    with ProcessClients(to, tiny.queries) as clients:
         for count in (1, 2, 2):
             made = shares(Load(count), len(tiny.queries), 12, [1, 0, 0])
             driven = clients.ask(made, DEFAULT_SEARCH)
             assert [d.rows.shape for d in driven] == [(12 // count, 5)] * count
-            assert all((d.sent_ns >= 0).all() and d.failed == 0 for d in driven)
+            assert all((d.sent_ns >= 0).all() and d.error is None for d in driven)
         pids = [process.pid for process, _ in clients._started]
         assert len(set(pids)) == 2
         clients._started[1][0].kill()
@@ -200,7 +219,7 @@ def test_processes_are_clients_of_their_own_and_are_kept(tiny: Dataset) -> None:
 
 def test_a_process_that_cannot_connect_says_why(tiny: Dataset) -> None:
     to = Connection(StoreRef("redisearch", url="redis://127.0.0.1:1"), "c", Metric.COSINE, 5, 250, {"password": "x"})
-    with Processes(to, tiny.queries) as clients, pytest.raises(ConnectionFailed, match="redisearch"):
+    with ProcessClients(to, tiny.queries) as clients, pytest.raises(ConnectionFailed, match="redisearch"):
         clients.ask(shares(Load(1), 12, 12, [1, 0, 0]), DEFAULT_SEARCH)
     assert "password" not in repr(to)
 
@@ -231,12 +250,12 @@ def _pass(
     rows_ = np.zeros((*sent_ns.shape, 10), np.int64)
     rows_.reshape(-1, 10)[list(failed), 0] = FAILED
     error = "E: x" if failed else None
-    return Pass(how, sent_ns, service_ns, rows_, [cpu] * len(sent_ns), failed=len(failed), error=error)
+    return Pass(how, sent_ns, service_ns, rows_, [cpu] * len(sent_ns), error=error)
 
 
 def _figures(data: Dataset, load: Load, one: Pass, null: tuple[NullLoad, ...] = ()) -> LoadResult:
     truth = ground_truth(data, Metric.EUCLIDEAN, 10, cache=None)
-    return load_result(load, [one], requests=one.sent_ns.size, seed=[1, 0], data=data, truth=truth, null=null)
+    return load_result(load, [one], requests=one.sent_ns.size, seed=1, at=0, data=data, truth=truth, null=null)
 
 
 def test_figures_are_of_the_time_in_which_all_clients_are_at_work(tiny: Dataset) -> None:
@@ -316,15 +335,34 @@ def test_null_is_measured_in_the_same_window() -> None:
     assert found.p50_ns == 10 * MS
 
 
+def test_a_pass_is_read_as_it_was_written(tmp_path: Path) -> None:
+    one = _pass([[0, 10]], [[10, 20]], cpu=0.5, failed=(1,))
+    one.notes.append("a node was lost")
+    one.save(tmp_path / "0-1-load2")
+    read = Pass.load(tmp_path / "0-1-load2")
+    for name in ("sent_ns", "service_ns", "rows"):
+        assert np.array_equal(getattr(read, name), getattr(one, name))
+    assert (read.how, read.cpu_seconds, read.error, read.notes) == ("processes", [0.5], "E: x", ["a node was lost"])
+
+
 # A run ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_under_load_from_data_to_table(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_run_under_load_from_data_to_table(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_pass = Pass.load
+
+    def with_note(path: Path) -> Pass:
+        one = load_pass(path)
+        one.notes += ["a node was lost"] * (path.name == "1-1-load2")
+        return one
+
+    monkeypatch.setattr(Pass, "load", with_note)
     loads = (Load(1), Load(3), Load(3, 900.0))
     plan = Plan(stores=(StoreRef("memory"),), metrics=(Metric.EUCLIDEAN,), ef=(16,), rounds=2, loads=loads, requests=60)
     report = run(plan, dataset=tiny)
     (case,) = report.cases
     assert (case.status, case.error) == ("ok", None)
+    assert case.notes == ["exact, 3 clients, 900/s: a node was lost"]
     for setting in case.settings:
         assert setting.latencies_ns.decode().shape == (2, 12)  # alone, as without loads
         assert [(under.clients, under.rate, under.how) for under in setting.loads] == [
@@ -344,6 +382,8 @@ def test_a_run_under_load_from_data_to_table(tiny: Dataset, tmp_path: Path) -> N
     assert "under load" in markdown_table(read)
     assert [len(load_cells(row, first=True)) for row in rows(read)] == [3, 3]
     assert any(key == "clients" and "threads of the process" in text for key, text in footnotes(read))
+    read.cases[0].notes.append("something was left out")
+    assert ("note", "memory, euclidean: something was left out") in footnotes(read)
     read.cases[0].settings[1].loads[2].p99_ns += 1000
     with pytest.raises(BenchmarkError, match=r"exact, 3. load: p99_ns is"):
         verify(read, tiny)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from vecbench import Metric
-from vecbench.distance import exact_distances, paired_distances, top_k
+from vecbench.distance import distances_to, exact_distances, paired_distances, top_k
 from vecbench.types import SearchResult, similarity
 
 
@@ -72,3 +72,11 @@ def test_k_is_cut_to_the_number_of_rows() -> None:
     rows, distances = top_k(grid(2, 3, 6), grid(4, 3, 7), 10, Metric.EUCLIDEAN)
     assert rows.shape == distances.shape == (2, 4)
     assert top_k(grid(2, 3, 6), np.empty((0, 3), np.float32), 10, Metric.COSINE)[0].shape == (2, 0)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_one_query_to_many_rows_is_each_pair_to_the_bit(metric: Metric) -> None:
+    base = np.random.default_rng(0).normal(size=(2500, 384)).astype(np.float32)  # three steps of `distances_to`
+    query, rows = base[0] * 3, np.random.default_rng(1).permutation(2500)
+    pairs = paired_distances(np.broadcast_to(query, (2500, 384)), base[rows], metric)
+    assert distances_to(query, base, rows, metric).tobytes() == pairs.tobytes()

@@ -12,7 +12,7 @@ import pytest
 
 from vecbench import CollectionSpec, Flat, Metric, Records, connect
 from vecbench.bench.client import Connection
-from vecbench.bench.clients import Processes
+from vecbench.bench.clients import ProcessClients
 from vecbench.bench.load import Driven, Load, shares
 from vecbench.bench.plan import Plan
 from vecbench.bench.ray_clients import RayClients
@@ -79,7 +79,7 @@ def test_the_same_answers_on_a_cluster_also_when_a_node_dies(cluster: Any, store
     to = _connection(store, data)
     quick, slow = Load(3), Load(3, 20.0)  # the slow one takes some three seconds
     asked = {load: shares(load, len(data.queries), 60, [1, 0, 0]) for load in (quick, slow)}
-    with Processes(to, data.queries) as here:
+    with ProcessClients(to, data.queries) as here:
         expected = {load: here.ask(asked[load], DEFAULT_SEARCH) for load in (quick, slow)}
     with open_workers(cluster.url) as workers:
         assert isinstance(workers, RayCluster)

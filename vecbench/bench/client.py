@@ -89,7 +89,7 @@ def serve(pipe: Any, connection: Connection, queries: Vectors) -> None:
                 pipe.send(_failed(e))
             else:
                 pipe.send(done)
-    except (EOFError, BrokenPipeError):  # whom it works for is gone
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # whom it works for is gone
         pass
     finally:
         client.close()

@@ -16,13 +16,13 @@ import numpy as np
 
 from vecbench.bench import client as client_module
 from vecbench.bench.client import Connection
-from vecbench.bench.load import Driven, Share, drive
+from vecbench.bench.load import Driven, Share, drive, without_collection
 from vecbench.collection import Collection
 from vecbench.errors import BenchmarkError
 from vecbench.index import SearchParams
 from vecbench.types import Vectors
 
-__all__ = ["Clients", "How", "Processes", "Threads"]
+__all__ = ["Clients", "How", "ProcessClients", "ThreadClients"]
 
 How = Literal["threads", "processes", "ray"]
 _AHEAD_NS = 20_000_000  # so long before the common start it is told to all
@@ -56,7 +56,7 @@ class Clients(ABC):
         self.close()
 
 
-class Threads(Clients):
+class ThreadClients(Clients):
     """Threads of this process, as users of an engine that lives in their own process have them."""
 
     how = "threads"
@@ -67,7 +67,7 @@ class Threads(Clients):
         self._rows = [np.ascontiguousarray(q)[None, :] for q in queries]
 
     def ask(self, shares: Sequence[Share], params: SearchParams) -> list[Driven]:
-        """See `Clients.ask`. Their processor time is that of the whole process, so each is given its part."""
+        """See `Clients.ask`. The processor time of each is that of the whole process, engine included."""
         begin = 0
 
         def tell() -> None:
@@ -87,7 +87,8 @@ class Threads(Clients):
                 ready.abort()  # the others do not wait for this one
                 raise
 
-        with ThreadPoolExecutor(len(shares), thread_name_prefix="client") as pool:
+        # Around all of them: the first to end would have the others' garbage collected.
+        with without_collection(), ThreadPoolExecutor(len(shares), thread_name_prefix="client") as pool:
             asked = [pool.submit(one, share) for share in shares]
         failed = [error for future in asked if (error := future.exception()) is not None]
         if failed:
@@ -98,7 +99,7 @@ class Threads(Clients):
         """The collection is not theirs."""
 
 
-class Processes(Clients):
+class ProcessClients(Clients):
     """Processes of this machine, each with a connection of its own; they are started as they are needed, and kept."""
 
     how = "processes"

@@ -157,7 +157,7 @@ def verify(report: Report, dataset: Dataset) -> None:
             wrong += _differences(where, kept, made, _NOT_RECOMPUTED)
             for at, under in enumerate(kept.loads):
                 again = remade(
-                    under, requests=report.plan["requests"], seed=[report.plan["seed"], at],
+                    under, requests=report.plan["requests"], seed=report.plan["seed"], at=at,
                     data=data, truth=truth, null=report.null_loads,
                 )  # fmt: skip
                 wrong += _differences(f"{where}, {at + 1}. load", under, again, _RAW_OF_LOADS)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from vecbench.errors import ConfigError, redact
 from vecbench.index import SearchParams
 from vecbench.types import SearchResult, Vectors
 
-__all__ = ["MAX_CLIENTS", "Driven", "Load", "Share", "drive", "requests_each", "shares"]
+__all__ = ["MAX_CLIENTS", "Driven", "Load", "Share", "drive", "requests_each", "shares", "without_collection"]
 
 MAX_CLIENTS = 512
 _LEAST_EACH = 100  # requests of one client: fewer say little of its 99th percentile
@@ -91,7 +92,7 @@ class Driven:
 
     sent_ns: when each was sent, after the common start, int64 (n,). service_ns: until it was answered, int64 (n,).
     rows: row numbers, int64 (n, k), as `rows_and_distances` gives them; `FAILED` in the first place of a request that
-    raised. distances: float64 (n, k). failed: of how many requests the store raised an error; error: the first.
+    raised; error: the first. distances: float64 (n, k).
     cpu_seconds: processor time of the client's process between start and end.
     """
 
@@ -99,7 +100,6 @@ class Driven:
     service_ns: _Ints
     rows: _Ints
     distances: npt.NDArray[np.float64]
-    failed: int
     error: str | None
     cpu_seconds: float
 
@@ -128,10 +128,7 @@ def drive(
     clock = time.perf_counter_ns
     for row in asked[:_WARMUP_QUERIES]:
         search(row, k, params=params)
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()  # a collection in the middle would be somebody's latency
-    try:
+    with without_collection():
         begin = start()
         _wait_until(begin, awake_ns)
         cpu = time.process_time()
@@ -145,10 +142,20 @@ def drive(
                 answers[i] = e
             done[i] = clock()
         cpu = time.process_time() - cpu
+    return _driven(sent - begin, done - sent, answers, k=k, n_base=n_base, cpu_seconds=cpu)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Python's garbage is collected now, and not again until the end: in the middle it would be somebody's latency."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return _driven(sent - begin, done - sent, answers, k=k, n_base=n_base, cpu_seconds=cpu)
 
 
 def _driven(sent: _Ints, service: _Ints, answers: list[Any], *, k: int, n_base: int, cpu_seconds: float) -> Driven:
@@ -158,7 +165,7 @@ def _driven(sent: _Ints, service: _Ints, answers: list[Any], *, k: int, n_base: 
     rows[~failed], distances[~failed] = rows_and_distances([answers[i] for i in np.flatnonzero(~failed)], k, n_base)
     first = answers[int(failed.argmax())] if failed.any() else None
     error = None if first is None else redact(f"{type(first).__name__}: {first}")
-    return Driven(sent, service, rows, distances, int(failed.sum()), error, cpu_seconds)
+    return Driven(sent, service, rows, distances, error, cpu_seconds)
 
 
 def _wait_until(instant: int, awake_ns: int) -> None:

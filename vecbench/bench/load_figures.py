@@ -39,14 +39,15 @@ def load_result(
     rounds: Sequence[Pass],
     *,
     requests: int | None,
-    seed: list[int],
+    seed: int,
+    at: int,
     data: Dataset,
     truth: GroundTruth,
     null: Sequence[NullLoad] = (),
 ) -> LoadResult:
-    """All figures of one setting under one load. seed: of the plan, and the number of the load; see `shares`."""
+    """All figures of one setting under one load, the `at`-th of the plan. requests, seed: the plan's; see `shares`."""
     first = rounds[0]
-    asked = [shares(load, len(data.queries), requests, [seed[0], i, seed[1]]) for i in range(len(rounds))]
+    asked = [shares(load, len(data.queries), requests, [seed, i, at]) for i in range(len(rounds))]
     windows = [_window(one) for one in rounds]
     service = np.concatenate([one.service_ns[w.taken] for one, w in zip(rounds, windows, strict=True)])
     waited = np.concatenate([_latency(one, its)[w.taken] for one, its, w in zip(rounds, asked, windows, strict=True)])
@@ -84,7 +85,8 @@ def remade(
     kept: LoadResult,
     *,
     requests: int | None,
-    seed: list[int],
+    seed: int,
+    at: int,
     data: Dataset,
     truth: GroundTruth,
     null: Sequence[NullLoad],
@@ -92,11 +94,11 @@ def remade(
     """The figures of a report made again from its raw values."""
     sent, service, answers = kept.sent_ns.decode(), kept.service_ns.decode(), kept.answers.decode()
     rounds = [
-        Pass(kept.how, sent[i], service[i], answers[i], cpu, kept.clock_ns, 0, kept.error, kept.max_distance_error)
+        Pass(kept.how, sent[i], service[i], answers[i], cpu, kept.clock_ns, kept.error, kept.max_distance_error)
         for i, cpu in enumerate(kept.cpu_seconds)
     ]
     return load_result(
-        Load(kept.clients, kept.rate), rounds, requests=requests, seed=seed, data=data, truth=truth, null=null
+        Load(kept.clients, kept.rate), rounds, requests=requests, seed=seed, at=at, data=data, truth=truth, null=null
     )
 
 

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from vecbench.bench.answers import largest_error
 from vecbench.bench.client import Connection
-from vecbench.bench.clients import Clients, How, Processes, Threads
+from vecbench.bench.clients import Clients, How, ProcessClients, ThreadClients
 from vecbench.bench.load import Load, shares
 from vecbench.collection import Collection
 from vecbench.errors import ConfigError
 from vecbench.index import SearchParams
 from vecbench.registry import StoreRef
-from vecbench.types import Metric, Vectors
+from vecbench.types import Vectors
 
 __all__ = ["Pass", "Press", "Pressing"]
 
@@ -48,7 +48,7 @@ class Pressing:
 class Pass:
     """One pass of one load, as it lies in a file. sent_ns, service_ns: int64 (clients, n). rows: int64 (clients, n, k).
 
-    how, clock_ns, notes: of the clients. cpu_seconds: of each. failed, error: of all requests together, and the first.
+    how, clock_ns, notes: of the clients. cpu_seconds: of each. error: the first that a request raised.
     """
 
     how: How
@@ -57,7 +57,6 @@ class Pass:
     rows: npt.NDArray[np.int64]
     cpu_seconds: list[float]
     clock_ns: int = 0
-    failed: int = 0
     error: str | None = None
     max_distance_error: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -77,7 +76,7 @@ class Pass:
 
 
 class Press:
-    """A context manager, which ends the clients."""
+    """The loads of one collection; `close` ends their clients."""
 
     def __init__(
         self,
@@ -99,7 +98,7 @@ class Press:
         """End the clients."""
         self._stack.close()
 
-    def measure(self, number: int, at: int, params: SearchParams, metric: Metric) -> list[Pass]:
+    def measure(self, number: int, at: int, params: SearchParams) -> list[Pass]:
         """The passes of load number `at` in round `number`; one, unless every kind of client is measured."""
         load, queries = self._pressing.loads[at], self._queries
         if self._clients is None:
@@ -111,6 +110,7 @@ class Press:
             notes, clients.notes = clients.notes, []
             errors = [0.0]
             if not self._pressing.each_how:
+                metric = self._collection().spec.metric
                 errors = [
                     largest_error(d.rows, d.distances, queries[share.order], self._base, metric)
                     for d, share in zip(driven, asked, strict=True)
@@ -123,7 +123,6 @@ class Press:
                     np.stack([d.rows for d in driven]),
                     [d.cpu_seconds for d in driven],
                     clients.clock_ns,
-                    sum(d.failed for d in driven),
                     next((d.error for d in driven if d.error is not None), None),
                     max(errors),
                     notes,
@@ -136,7 +135,7 @@ class Press:
         spec, again, every = collection.spec, self._again, self._pressing.each_how
         if every:
             again = StoreRef("null"), {}
-        threads = Threads(self._collection, self._queries, self._k, len(self._base))
+        threads = ThreadClients(self._collection, self._queries, self._k, len(self._base))
         if again is None:
             if on is not None:
                 raise ConfigError(
@@ -147,7 +146,7 @@ class Press:
         ref, secrets = again
         to = Connection(ref, spec.name, spec.metric, self._k, len(self._base), secrets)
         if on is None:
-            return [threads, Processes(to, self._queries)] if every else [Processes(to, self._queries)]
+            return [threads, ProcessClients(to, self._queries)] if every else [ProcessClients(to, self._queries)]
         from vecbench.bench.ray_clients import RayClients
         from vecbench.work import RayCluster
 

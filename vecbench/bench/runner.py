@@ -176,18 +176,22 @@ class _Bench:
         """One setting's figures from the raw arrays of all complete rounds."""
         files = [f"{at}-{number}" for number in range(child.rounds)]
         errors = [json.loads((child.folder / f"{f}-error.json").read_text("utf-8")) for f in files]
-        loads = [
-            load_result(
-                load,
-                [Pass.load(child.folder / f"{at}-{number}-load{which}") for number in range(child.rounds)],
-                requests=self.plan.requests,
-                seed=[self.plan.seed, which],
-                data=self.data,
-                truth=truth,
-                null=self.report.null_loads,
+        loads = []
+        for which, load in enumerate(self.plan.loads):
+            passes = [Pass.load(child.folder / f"{at}-{number}-load{which}") for number in range(child.rounds)]
+            child.result.notes += [f"{setting.name}, {load.name}: {note}" for one in passes for note in one.notes]
+            loads.append(
+                load_result(
+                    load,
+                    passes,
+                    requests=self.plan.requests,
+                    seed=self.plan.seed,
+                    at=which,
+                    data=self.data,
+                    truth=truth,
+                    null=self.report.null_loads,
+                )
             )
-            for which, load in enumerate(self.plan.loads)
-        ]
         return setting_result(
             setting.name,
             _params(setting),

@@ -9,7 +9,6 @@ It loads, answers with a line of JSON, and then obeys the lines on its standard 
 from __future__ import annotations
 
 import ctypes
-import gc
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecbench.bench.answers import decode
+from vecbench.bench.load import without_collection
 from vecbench.bench.press import Press, Pressing
 from vecbench.bench.probes import check_loaded
 from vecbench.bench.recall import NO_ANSWER
@@ -54,17 +54,11 @@ def timed_pass(
     latencies = np.empty(len(rows), np.int64)
     answers: list[Any] = [None] * len(rows)
     clock = time.perf_counter_ns
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()  # a collection in the middle would be somebody's latency
-    try:
+    with without_collection():
         for i, row in enumerate(rows):
             start = clock()
             answers[i] = search(row, k, params=params)
             latencies[i] = clock() - start
-    finally:
-        if collecting:
-            gc.enable()
     return latencies, answers
 
 
@@ -246,7 +240,7 @@ class Worker:
                 self._alone(f"{at}-{number}", params)
             else:
                 assert self._press is not None  # noqa: S101  `load` comes first
-                for measured in self._press.measure(number, load, params, self._metric):
+                for measured in self._press.measure(number, load, params):
                     how = f"-{measured.how}" if self._pressing.each_how else ""
                     measured.save(self._folder / f"{at}-{number}-load{load}{how}")
 

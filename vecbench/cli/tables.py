@@ -77,6 +77,9 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
     if len(places) > 1:
         groups = "; ".join(f"{place}: {', '.join(labels)}" for place, labels in places.items())
         yield "caution", f"these stores run in different places ({groups}): do not rank one group against another"
+    for case in report.cases:
+        for note in case.notes:
+            yield "note", f"{case.store}, {case.metric}: {note}"
     yield from _quality(report)
     yield "plan", _plan(report.plan)
     yield "data set", _dataset(report.dataset)
