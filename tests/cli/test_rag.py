@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.testing import CliRunner, Result
 
+import vecbench.cli.rag
+from tests.scripted_http import Handler, serving
+from vecbench import F
+from vecbench.cli.conditions import conditions
 from vecbench.cli.main import app
+from vecbench.errors import ConfigError
+from vecbench.filters import And, Filter
 from vecbench.rag import Rag
+from vecbench.rag.answer.templates import TEMPLATES
+from vecbench.rag.pipeline import RetrieverName
 
 Run = Callable[..., Result]
 
@@ -79,6 +87,79 @@ def test_what_is_wrong_is_said_before_anything_is_made(run: Run) -> None:
     other = run("rag", "ask", "What?", "--collection", "other")
     assert other.exit_code == 1
     assert "other" in other.stderr
+
+
+def test_how_it_is_searched_is_chosen(run: Run) -> None:
+    run("rag", "add", "docs")
+    question = "Which class is paid on a train?"
+    chosen = ["--retriever", "lexical", "--rerank", "lexical", "--json"]
+    told = json.loads(run("rag", "ask", question, *chosen).stdout)
+    assert told["passages"][0]["source"] == "travel.txt"
+    assert told["passages"][0]["distance"] is None
+    assert "rerank" in told["timings_ns"]
+    only = json.loads(run("rag", "ask", question, "--json", "--where", "source!=travel.txt").stdout)
+    assert [p["source"] for p in only["passages"]] == ["contract.md"]
+    chat = run("rag", "chat", "--where", "source=contract.md", input=f"{question}\n")
+    assert "passages do not hold the answer" in chat.stdout
+    refused = run("rag", "ask", question, "--where", "travel.txt")
+    assert (refused.exit_code, "is no condition like year>=2024" in refused.stderr) == (2, True)
+    assert run("rag", "ask", question, "--retriever", "guess").exit_code == 2
+    other = ["--store", "faiss", "--path", "kb2"]
+    assert run("rag", "add", "docs", *other).exit_code == 0
+    native = run("rag", "ask", question, *other, "--retriever", "native-hybrid")
+    assert (native.exit_code, "faiss keeps a document as it is" in native.stderr) == (1, True)
+
+
+def test_names_are_those_of_the_library() -> None:
+    assert get_args(vecbench.cli.rag.Retrieving) == get_args(RetrieverName)
+    assert get_args(vecbench.cli.rag.Language) == tuple(TEMPLATES)
+
+
+def test_another_embedder_is_for_all_three(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = run("rag", "add", "docs", "--embedder", "word2vec")
+    assert (unknown.exit_code, "openai:MODEL" in unknown.stderr) == (2, True)
+    assert not Path("kb").exists()
+
+    def answers(handler: Handler) -> None:
+        texts = handler.asked.body["input"]
+        rows = [{"index": n, "embedding": [1.0, float(len(text))]} for n, text in enumerate(texts)]
+        handler.say(200, json.dumps({"data": rows}))
+
+    with serving(answers) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+        added = run("rag", "add", "docs", "--embedder", "openai:short")
+        assert added.exit_code == 0, added.output
+        asked = run("rag", "ask", "How long is the notice period?", "--embedder", "openai:short")
+        assert asked.exit_code == 0, asked.output
+        assert server.requests[-1].body["input"] == ["How long is the notice period?"]
+    other = run("rag", "ask", "How long is the notice period?")
+    assert other.exit_code == 1
+    assert "short" in other.stderr
+    assert "name the one that made the collection with --embedder" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], None),
+        (["year>=2024"], F("year") >= 2024),
+        (["a = b c", "n!=1.5"], And((F("a") == "b c", F("n") != 1.5))),
+        (["draft=true", 'code="12"', "x<=-1", "y<2", "z>0"],
+         And((F("draft") == True, F("code") == "12", F("x") <= -1, F("y") < 2, F("z") > 0))),  # noqa: E712
+        (["a=b=c", "x==3"], And((F("a") == "b=c", F("x") == 3))),
+        (["a="], F("a") == ""),
+        (["a=[1]"], F("a") == "[1]"),
+        (["a=null"], F("a") == "null"),
+    ],
+)  # fmt: skip
+def test_conditions(texts: list[str], expected: Filter | None) -> None:
+    assert repr(conditions(texts)) == repr(expected)
+
+
+@pytest.mark.parametrize("text", ["", "year", "=3", "year~3", "year>new", "year>true", "x=NaN"])
+def test_what_is_no_condition(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"condition|compare"):
+        conditions([text])
 
 
 def test_split_shows_chunks_and_their_boundaries(run: Run) -> None:

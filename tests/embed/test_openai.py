@@ -72,6 +72,21 @@ def test_dimensions_are_asked_for_when_wanted(server: Server) -> None:
     assert server.requests[0].key is None
 
 
+def test_the_length_is_the_servers_unless_it_is_told(server: Server) -> None:
+    url = f"{server.url}/v1"
+    with OpenAIEmbedder("m", base_url=url) as embedder:
+        assert embedder.spec == OpenAIEmbedder("m", dim=3, base_url=url).spec
+        assert np.array_equal(embedder.embed_documents(["aaaa"]), np.array([vector("aaaa")], np.float32))
+    assert [request.body["input"] for request in server.requests] == [["a"], ["aaaa"]]
+    values: list[Any] = [None, [], "AAAA"]
+    for wrong in values:
+        server.acts = [says(200, json.dumps({"data": [{"index": 0, "embedding": wrong}]}))]
+        with pytest.raises(EmbedderError, match="no vector"):
+            OpenAIEmbedder("m", base_url=url)
+    with pytest.raises(ConfigError, match="give dim"):
+        OpenAIEmbedder("m", base_url=url, send_dimensions=True)
+
+
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
 def test_passing_failures_are_tried_again(server: Server, embedder: OpenAIEmbedder, status: int) -> None:
     server.acts = [says(status, "slow down", Retry_After="0.001")] * 2

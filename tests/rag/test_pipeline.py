@@ -280,7 +280,7 @@ def test_the_same_awaited(store: VectorStore) -> None:
         ({"fetch_k": 2.5}, "fetch_k is a whole number"),
         ({"neighbours": -1}, "neighbours is"),
         ({"language": "fr"}, "language is one of en, zh"),
-        ({"retriever": "magic"}, "retriever is 'hybrid'"),
+        ({"retriever": "magic"}, "retriever is hybrid, vector"),
         ({"reranker": "magic"}, "reranker is None"),
         ({"context": "magic"}, "context is"),
         ({"retriever": Parrot(), "words_path": "x"}, "words_path is for"),

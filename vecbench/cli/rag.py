@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from vecbench.cli.output import complain, console, print_json
-from vecbench.errors import ConfigError
+from vecbench.errors import ConfigError, EmbedderMismatch
 
 if TYPE_CHECKING:
     from vecbench.rag import Rag
-    from vecbench.rag.types import Answer, Message
+    from vecbench.rag.types import Answer
 
 __all__ = ["rag"]
+
+# Those of the library, whose modules take longer to import than help may take.
+Retrieving: TypeAlias = Literal["hybrid", "vector", "lexical", "native-hybrid", "native-lexical"]
+Language: TypeAlias = Literal["en", "zh"]
+Reranking: TypeAlias = Literal["lexical", "cross-encoder"]
 
 _LONGEST_LINE = 100
 
@@ -35,6 +40,10 @@ Start here (no server; without --llm no model either, but sentences of the docum
 \b
 With a language model behind any OpenAI-compatible address:
   OPENAI_BASE_URL=http://localhost:11434/v1 vecbench rag ask "…" --llm llama3
+
+\b
+The model that turns texts into vectors knows English. For others take another, in `ask` and `chat` too:
+  vecbench rag add docs/ --embedder sentence-transformers:intfloat/multilingual-e5-small
 
 The documents stay in the store: another `ask`, or another program, finds them there.
 """,
@@ -55,6 +64,28 @@ _K = Annotated[int, typer.Option("--k", help="Passages for an answer.")]
 _Budget = Annotated[
     float | None, typer.Option("--budget-ms", help="What an answer may take; stages are left out to hold it.")
 ]
+_Embedder = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="NAME",
+        help="sentence-transformers:MODEL, fastembed:MODEL or openai:MODEL, the same for add, ask and chat.  "
+        "[default: all-MiniLM-L6-v2, which knows English]",
+        show_default=False,
+    ),
+]
+_Retriever = Annotated[
+    Retrieving,
+    typer.Option("--retriever", help="What is searched; native: the words by the store itself, where it can."),
+]
+_Rerank = Annotated[
+    Reranking | None, typer.Option("--rerank", help="Put the best passages in a better order, before the first k.")
+]
+_Language = Annotated[Language, typer.Option("--language", help="Of the instructions to the model.")]
+_Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="FIELD=VALUE", help="Only such passages (also != < <= > >=); may be given often."),
+]
 
 
 @rag.command("add")
@@ -64,6 +95,7 @@ def add(
     store: _Store = "qdrant",
     path: _Path = "kb",
     collection: _Collection = "rag",
+    embedder: _Embedder = None,
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what is no longer in the folder.")] = True,
     pattern: Annotated[
         str, typer.Option("--pattern", metavar="GLOB", help="Which files of the folder, say '*.md'.")
@@ -83,17 +115,17 @@ def add(
       1  some files could not be read; the others are in
       2  the command line cannot be used
     """
+    if not what.exists():
+        raise ConfigError(f"{what}: there is no such file or folder")
     unreadable: list[Any] = []
     out = console(stderr=True)
-    with _open(store, path, collection) as opened, out.status("loading the model …") as status:
+    with _open(store, path, collection, embedder) as opened, out.status("loading the model …") as status:
 
         def show(now: Any) -> None:
             tokens = "" if now.tokens is None else f", {now.tokens:,} tokens embedded"
             line = f"{now.documents:,} documents, {now.chunks:,} passages{tokens}: {now.source}"
             status.update(line[:_LONGEST_LINE])
 
-        if not what.exists():
-            raise ConfigError(f"{what}: there is no such file or folder")
         report = opened.add(
             what,
             prune=prune,
@@ -126,14 +158,23 @@ def ask(
     store: _Store = "qdrant",
     path: _Path = "kb",
     collection: _Collection = "rag",
+    embedder: _Embedder = None,
+    where: _Where = None,
+    retriever: _Retriever = "hybrid",
+    rerank: _Rerank = None,
     k: _K = 6,
     llm: _Model = None,
+    language: _Language = "en",
     budget_ms: _Budget = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print answer, passages and timings as JSON.")] = False,
 ) -> None:
     """Answer a question, and name the passages that the answer comes from."""
-    with _open(store, path, collection, llm=llm, must_exist=True) as opened:
-        answer = opened.ask(question, k=k, budget_ms=budget_ms)
+    from vecbench.cli.conditions import conditions
+
+    chosen = conditions(where or ())
+    answering = _Answering(llm, language, retriever, rerank)
+    with _open(store, path, collection, embedder, answering) as opened:
+        answer = opened.ask(question, k=k, where=chosen, budget_ms=budget_ms)
     if as_json:
         print_json(asdict(answer))
         return
@@ -147,22 +188,29 @@ def chat(
     store: _Store = "qdrant",
     path: _Path = "kb",
     collection: _Collection = "rag",
+    embedder: _Embedder = None,
+    where: _Where = None,
+    retriever: _Retriever = "hybrid",
+    rerank: _Rerank = None,
     k: _K = 6,
     llm: _Model = None,
+    language: _Language = "en",
     budget_ms: _Budget = None,
 ) -> None:
     """Ask one question after the other; an empty line or Ctrl-D ends."""
+    from vecbench.cli.conditions import conditions
     from vecbench.rag.types import Message
 
-    history: list[Message] = []
-    with _open(store, path, collection, llm=llm, must_exist=True) as opened:
+    chosen, history = conditions(where or ()), list[Message]()
+    answering = _Answering(llm, language, retriever, rerank)
+    with _open(store, path, collection, embedder, answering) as opened:
         for question in _questions():
-            answering = opened.stream(question, k=k, budget_ms=budget_ms, history=history)
-            for piece in answering:
+            pieces = opened.stream(question, k=k, where=chosen, budget_ms=budget_ms, history=history)
+            for piece in pieces:
                 typer.echo(piece, nl=False)
             typer.echo()
-            _sources(answering.answer)
-            history += [Message("user", question), Message("assistant", answering.answer.text)]
+            _sources(pieces.answer)
+            history += [Message("user", question), Message("assistant", pieces.answer.text)]
 
 
 def _questions() -> Iterator[str]:
@@ -188,22 +236,48 @@ def _sources(answer: Answer) -> None:
     typer.echo(f"  milliseconds: {milliseconds}", err=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """How questions are answered."""
+
+    llm: str | None
+    language: Language
+    retriever: Retrieving
+    reranker: Reranking | None
+
+
 @contextmanager
 def _open(
-    store: str, path: str | None, collection: str, *, llm: str | None = None, must_exist: bool = False
+    store: str, path: str | None, collection: str, embedder: str | None, answering: _Answering | None = None
 ) -> Iterator[Rag]:
-    """The documents of a collection. must_exist: an empty collection is not made by asking it."""
-    from vecbench.rag import Rag
+    """The documents of a collection. answering: None makes the collection where it is not there; asking does not."""
+    from vecbench.embed import embedder_named
+    from vecbench.rag import CrossEncoderReranker, Rag
     from vecbench.rag.answer import OpenAIChat
     from vecbench.registry import StoreRef
 
     ref = StoreRef.parse(store)
-    options = {} if ref.url is not None else {"path": path}
-    model = None if llm is None else OpenAIChat(llm)
-    if must_exist and ref.url is None and path is not None and not Path(path).exists():
+    options: dict[str, Any] = {} if ref.url is not None else {"path": path}
+    if answering and ref.url is None and path is not None and not Path(path).exists():
         raise ConfigError(f"{path}: nothing was added there yet; `vecbench rag add PATH` does")
-    with ref.connect(**options) as opened:
-        if must_exist:
+    chosen: dict[str, Any] = {}
+    if answering:
+        chosen = {
+            "llm": None if answering.llm is None else OpenAIChat(answering.llm),
+            "language": answering.language,
+            "retriever": answering.retriever,
+            "reranker": CrossEncoderReranker() if answering.reranker == "cross-encoder" else answering.reranker,
+        }
+    with ExitStack() as closed_at_end:
+        if embedder is not None:
+            chosen["embedder"] = embedder_named(embedder)
+            if isinstance(chosen["embedder"], AbstractContextManager):
+                closed_at_end.enter_context(chosen["embedder"])
+        opened = closed_at_end.enter_context(ref.connect(**options))
+        if answering:
             opened.get_collection(collection)
-        with Rag(opened, collection=collection, llm=model) as made:
-            yield made
+        try:
+            made = Rag(opened, collection=collection, **chosen)
+        except EmbedderMismatch as error:
+            raise EmbedderMismatch(f"{error}; name the one that made the collection with --embedder") from error
+        yield closed_at_end.enter_context(made)

@@ -12,6 +12,7 @@ from vecbench.lazy import lazy
 if TYPE_CHECKING:
     from vecbench.embed.cache import CacheDamagedWarning, CachedEmbedder
     from vecbench.embed.minilm import MINILM_SPEC, MiniLM, UnknownTokensWarning, fixed_model
+    from vecbench.embed.named import embedder_named
     from vecbench.embed.openai import OpenAIEmbedder
     from vecbench.embed.others import FastEmbedEmbedder, SentenceTransformersEmbedder
     from vecbench.embed.spec import Embedder, EmbedderSpec
@@ -27,6 +28,7 @@ __all__ = [
     "OpenAIEmbedder",
     "SentenceTransformersEmbedder",
     "UnknownTokensWarning",
+    "embedder_named",
     "fixed_model",
 ]
 
@@ -41,6 +43,7 @@ _HOME = {
     "OpenAIEmbedder": "openai",
     "SentenceTransformersEmbedder": "others",
     "UnknownTokensWarning": "minilm",
+    "embedder_named": "named",
     "fixed_model": "minilm",
 }
 

@@ -23,6 +23,7 @@ _KEY_VARIABLE, _URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 class OpenAIEmbedder:
     """Asks a server for vectors of `dim` dimensions; a context manager, `close()` ends its connections.
 
+    dim: None asks the server for one vector now, and takes its length (`EmbedderError` where none comes).
     base_url: OPENAI_BASE_URL when not given, then OpenAI's own. api_key: OPENAI_API_KEY when not given, but only where
     base_url is not given either: a key from the environment goes to no other server than the environment names. It is
     shown in no repr and in no error. send_dimensions: ask the server for `dim` dimensions, where the model can shorten.
@@ -34,7 +35,7 @@ class OpenAIEmbedder:
         self,
         model: str,
         *,
-        dim: int,
+        dim: int | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         revision: str = "",
@@ -50,18 +51,11 @@ class OpenAIEmbedder:
     ) -> None:
         if batch_texts < 1:
             raise ConfigError(f"{model}: batch_texts {batch_texts} must be positive")
+        if send_dimensions and dim is None:
+            raise ConfigError(f"{model}: send_dimensions asks for `dim` dimensions; give dim")
         if base_url is None:
             base_url = os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
             api_key = api_key or os.environ.get(_KEY_VARIABLE)
-        self.spec = EmbedderSpec(
-            name=model,
-            dim=dim,
-            revision=revision,
-            max_tokens=max_tokens,
-            normalised=normalised,
-            query_prefix=query_prefix,
-            document_prefix=document_prefix,
-        )
         self._send_dimensions, self._batch_texts = send_dimensions, batch_texts
         self._endpoint = JsonEndpoint(
             model,
@@ -73,6 +67,15 @@ class OpenAIEmbedder:
             timeout_seconds=timeout_seconds,
             retries=retries,
             backoff_seconds=backoff_seconds,
+        )
+        self.spec = EmbedderSpec(
+            name=model,
+            dim=self._learnt_dim(model) if dim is None else dim,
+            revision=revision,
+            max_tokens=max_tokens,
+            normalised=normalised,
+            query_prefix=query_prefix,
+            document_prefix=document_prefix,
         )
 
     def __repr__(self) -> str:
@@ -99,6 +102,18 @@ class OpenAIEmbedder:
         """The same with the prefix for queries."""
         return self._embed([self.spec.query_prefix + text for text in checked_texts(texts)], None)
 
+    def _learnt_dim(self, model: str) -> int:
+        """The length of the vectors that the server makes; ends the connections where it makes none."""
+        try:
+            response = self._endpoint.post({"model": model, "input": ["a"], "encoding_format": "float"})
+            (vector,) = self._embeddings(response, 1)
+            if not isinstance(vector, list) or not vector:
+                raise self._endpoint.error(f"answered no vector: {response.text[:300]}")
+            return len(vector)
+        except BaseException:
+            self.close()
+            raise
+
     def _embed(self, texts: list[str], progress: Progress | None) -> Vectors:
         vectors = np.empty((len(texts), self.spec.dim), np.float32)
         for start in range(0, len(texts), self._batch_texts):
@@ -115,11 +130,14 @@ class OpenAIEmbedder:
         return self._vectors(self._endpoint.post(body), len(batch))
 
     def _vectors(self, response: Any, count: int) -> Vectors:
-        """The vectors in the order of the texts: the answer numbers them and may list them in any order."""
+        return checked_vectors(self._embeddings(response, count), self.spec, count)
+
+    def _embeddings(self, response: Any, count: int) -> list[Any]:
+        """In the order of the texts: the answer numbers them and may list them in any order."""
         try:
             rows = {row["index"]: row["embedding"] for row in response.json()["data"]}
         except (ValueError, TypeError, KeyError) as error:
             raise self._endpoint.error(f"answered no list of embeddings: {response.text[:300]}") from error
         if sorted(rows) != list(range(count)):
             raise self._endpoint.error(f"answered {len(rows)} embeddings, not those of the {count} texts asked for")
-        return checked_vectors([rows[index] for index in range(count)], self.spec, count)
+        return [rows[index] for index in range(count)]

@@ -28,6 +28,7 @@ from vecbench.rag.records import Context
 from vecbench.rag.rerank.lexical import LexicalReranker
 from vecbench.rag.retrieve.fusion import HybridRetriever
 from vecbench.rag.retrieve.lexical import LexicalRetriever
+from vecbench.rag.retrieve.native import NativeLexicalRetriever
 from vecbench.rag.retrieve.vector import VectorRetriever
 from vecbench.rag.types import LLM, Answer, CountTokens, Document, Message, Passage, Reranker, Retriever, Splitter
 from vecbench.spec import FieldType
@@ -37,9 +38,9 @@ from vecbench.types import Metric
 if TYPE_CHECKING:
     from vecbench.rag.aio import AsyncRag
 
-__all__ = ["Rag"]
+__all__ = ["Rag", "RetrieverName"]
 
-RetrieverName: TypeAlias = Literal["hybrid", "vector", "lexical"]
+RetrieverName: TypeAlias = Literal["hybrid", "vector", "lexical", "native-hybrid", "native-lexical"]
 
 
 class Rag:
@@ -51,7 +52,9 @@ class Rag:
     `open_collection`. splitter: for all documents; without one by the kind of file, see `default_splitter`. context:
     "headings" embeds each chunk below the headings that it stands under.
     retriever: "hybrid" is vectors and words fused, "vector" or "lexical" one of them, or a `Retriever`. words_path: a
-    directory that keeps the index of words; without one it is in memory and made anew by each process.
+    directory that keeps the index of words; without one it is in memory and made anew by each process. With
+    "native-hybrid" and "native-lexical" the store itself keeps that index (made now, where it is not there) and
+    searches it, taking the words for words_language: see `NativeLexicalRetriever`, also for the stores that can.
     reranker: None, "lexical", or a `Reranker`, which then sees the first `fetch_k` passages. neighbours: as many chunks
     before and after each are given along.
     llm: an `LLM`; without one the answer is sentences of the passages (`extractive`). language: of the instructions to
@@ -74,6 +77,7 @@ class Rag:
         context: Context = "headings",
         retriever: RetrieverName | Retriever = "hybrid",
         words_path: str | Path | None = None,
+        words_language: str | None = None,
         reranker: Literal["lexical"] | Reranker | None = None,
         llm: LLM | None = None,
         extractive: Extractive | None = None,
@@ -93,9 +97,11 @@ class Rag:
         if language not in TEMPLATES:
             raise ConfigError(f"language is one of {', '.join(TEMPLATES)}, got {language!r}; or give a template")
         if isinstance(retriever, str) and retriever not in get_args(RetrieverName):
-            raise ConfigError(f"retriever is 'hybrid', 'vector', 'lexical' or a Retriever, got {retriever!r}")
+            raise ConfigError(f"retriever is {', '.join(get_args(RetrieverName))} or a Retriever, got {retriever!r}")
         if words_path is not None and retriever not in {"hybrid", "lexical"}:
             raise ConfigError("words_path is for the index of words, which only 'hybrid' and 'lexical' have")
+        if words_language is not None and retriever not in {"native-hybrid", "native-lexical"}:
+            raise ConfigError("words_language is for 'native-hybrid' and 'native-lexical'; our own index knows none")
         if isinstance(reranker, str) and reranker != "lexical":
             raise ConfigError(f"reranker is None, 'lexical' or a Reranker, got {reranker!r}")
         if context not in get_args(Context):
@@ -107,7 +113,7 @@ class Rag:
         self._intake = Intake(self.collection, self.embedder, splitter=splitter, context=context)
         template = template or TEMPLATES[language]
         self._words: LexicalRetriever | None = None
-        searched, vectors_only = self._made(retriever, words_path)
+        searched, vectors_only = self._made(retriever, words_path, words_language or "english")
         self._stages = Stages(
             collection=self.collection,
             retriever=searched,
@@ -229,19 +235,24 @@ class Rag:
         return Asking(self._stages, question, wants_llm=wants_llm, deadline=deadline), self._k if k is None else k
 
     def _made(
-        self, retriever: RetrieverName | Retriever, words_path: str | Path | None
+        self, retriever: RetrieverName | Retriever, words_path: str | Path | None, words_language: str
     ) -> tuple[Retriever, Retriever | None]:
         """The retriever, and what a latency budget may take in its place."""
         if not isinstance(retriever, str):
             return retriever, None
-        if retriever == "vector":
-            return VectorRetriever(self.collection, self.embedder), None
-        self._words = LexicalRetriever(self.collection, words_path)
-        self._intake.watch(self._words.expire)
-        if retriever == "lexical":
-            return self._words, None
         vector = VectorRetriever(self.collection, self.embedder)
-        return HybridRetriever([vector, self._words]), vector
+        if retriever == "vector":
+            return vector, None
+        words: Retriever
+        if retriever in {"native-hybrid", "native-lexical"}:
+            words = native = NativeLexicalRetriever(self.collection, language=words_language)
+            native.prepare()
+        else:
+            words = self._words = LexicalRetriever(self.collection, words_path)
+            self._intake.watch(self._words.expire)
+        if retriever in {"lexical", "native-lexical"}:
+            return words, None
+        return HybridRetriever([vector, words]), vector
 
 
 def _check_numbers(**numbers: object) -> None:
