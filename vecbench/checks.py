@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecbench.errors import DimensionMismatch, InvalidId, InvalidMetadata, InvalidVector
-from vecbench.types import Metric, Vectors
+from vecbench.errors import ConfigError, DimensionMismatch, InvalidId, InvalidMetadata, InvalidVector
+from vecbench.types import INCLUDE_ALL, Include, Metric, Vectors
 
-__all__ = ["MAX_ID_BYTES", "as_vectors", "check_documents", "check_ids", "check_metadata"]
+__all__ = ["MAX_ID_BYTES", "as_vectors", "check_documents", "check_ids", "check_include", "check_metadata"]
 
 MAX_ID_BYTES = 512
 _MAX_NORM = 4e18  # a squared distance between two such vectors still fits float32
@@ -165,6 +165,12 @@ def check_documents(documents: Sequence[str | None]) -> None:
             if type(text) is not str:
                 raise InvalidMetadata(f"row {row}: a document is a str or None, got {type(text).__name__}")
             _utf8(text, f"row {row}: the document", InvalidMetadata)
+
+
+def check_include(include: Sequence[Include]) -> None:
+    """Raise `ConfigError` for what is no column of records."""
+    if isinstance(include, str) or set(include) - set(INCLUDE_ALL):
+        raise ConfigError(f"include takes {INCLUDE_ALL}, got {include!r}")
 
 
 def _utf8(text: str, what: str, error: type[InvalidId] | type[InvalidMetadata]) -> int:

@@ -79,7 +79,7 @@ class Collection(ABC):
         """The records of these ids, in the order of the request, each once; an id that is not there is absent."""
         self.store._require_open()
         checks.check_ids(ids, unique=False)
-        self._check_include(include)
+        checks.check_include(include)
         wanted = list(dict.fromkeys(ids))
         try:
             found = self._get(wanted, tuple(include)) if wanted else Records([])
@@ -146,7 +146,7 @@ class Collection(ABC):
             self._check_params(params, k)
             self._checked_params, self._checked_k = params, k
         if include:
-            self._check_include(include)
+            checks.check_include(include)
         if embedder is not None:
             self.check_embedder(embedder)
         try:
@@ -166,7 +166,7 @@ class Collection(ABC):
             raise ConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         if where is not None:
             self._check_where(where)
-        self._check_include(include)
+        checks.check_include(include)
         return self._scan_safely(where, batch_size, tuple(include))
 
     def flush(self, timeout: float = 60.0) -> None:
@@ -343,11 +343,6 @@ class Collection(ABC):
                     f"{self.store.name} filters only by fields declared in CollectionSpec.fields; "
                     f"undeclared: {', '.join(sorted(undeclared))}"
                 )
-
-    def _check_include(self, include: Sequence[Include]) -> None:
-        unknown = set(include) - set(INCLUDE_ALL) if not isinstance(include, str) else {include}
-        if unknown:
-            raise ConfigError(f"include takes {INCLUDE_ALL}, got {include!r}")
 
     def _check_params(self, params: SearchParams, k: int) -> None:
         can, index = self.store.capabilities, self.spec.index
