@@ -12,6 +12,7 @@ from vecbench import registry
 from vecbench.cli.main import app
 from vecbench.cli.naming import checked_stores
 from vecbench.memory import MemoryStore
+from vecbench.services import manager
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,6 +46,25 @@ def test_a_missing_client_is_listed_with_its_install_line(monkeypatch: pytest.Mo
     result = CliRunner().invoke(app, ["stores"])
     assert result.exit_code == 0
     assert "memory is not installed: pip install 'vecbench[memory]'" in result.stdout
+
+
+def test_a_client_without_an_engine_is_not_called_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere:
+        def why_not(self) -> str:
+            return "no such program"
+
+    monkeypatch.setattr(manager, "find", lambda name: None)
+    monkeypatch.setattr(manager, "engine", lambda name: Nowhere())
+    runner = CliRunner(env={"COLUMNS": "130"})
+    found = {store["name"]: store for store in json.loads(runner.invoke(app, ["stores", "--json"]).stdout)}
+    assert found["pgvector"]["installed"]
+    assert found["pgvector"]["why_not_here"] == "no such program"
+    assert (found["faiss"]["why_not_here"], found["memory"]["why_not_here"]) == (None, None)
+    shown = runner.invoke(app, ["stores"]).stdout
+    ready = {line.split()[0]: line.split()[1] for line in shown.splitlines() if line.startswith((" pg", " fa", " pi"))}
+    assert ready == {"pgvector": "client", "faiss": "yes", "pinecone": "client"}
+    assert "pgvector: only the client is here; no such program" in shown
+    assert "pinecone: only the client is here; it needs an account" in shown
 
 
 def test_probe_opens_what_is_embedded() -> None:

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from vecbench.store import VectorStore
     from vecbench.types import Metric
 
-__all__ = ["ALL", "MetricNames", "checked_stores", "metrics", "missing_module", "numbers", "runnable_stores"]
+__all__ = [
+    "ALL",
+    "MetricNames",
+    "checked_stores",
+    "metrics",
+    "missing_module",
+    "numbers",
+    "runnable_stores",
+    "why_not_here",
+]
 
 MetricNames: TypeAlias = Annotated[
     list[str] | None,
@@ -46,31 +55,37 @@ def missing_module(store: type[VectorStore]) -> str | None:
 
 def runnable_stores() -> tuple[list[StoreRef], dict[str, str]]:
     """Every store whose engine can run here without a URL, and why each of the others cannot."""
-    from vecbench.registry import StoreRef, adapter, adapter_names
-    from vecbench.services.manager import engine, engine_names, find
+    from vecbench.registry import StoreRef, adapter_names
 
     can: list[StoreRef] = []
     cannot: dict[str, str] = {}
-    engines = engine_names()
     for name in adapter_names():
         if name in _NO_STORES:
             continue
-        try:
-            store = adapter(name)
-            reason = None
-            if missing_module(store):
-                reason = f"not installed: pip install 'vecbench[{store.extra}]'"
-            elif store.needs_account:
-                reason = f"it needs an account; name it by itself: --stores {name}"
-            elif name in engines and find(name) is None:
-                reason = engine(name).why_not()
-        except AdapterError as e:
-            reason = str(e)
+        reason = why_not_here(name)
         if reason is None:
             can.append(StoreRef(name))
         else:
             cannot[name] = reason
     return can, cannot
+
+
+def why_not_here(name: str) -> str | None:
+    """Why a store cannot be opened here by its name alone; None where it can."""
+    from vecbench.registry import adapter
+    from vecbench.services.manager import engine, engine_names, find
+
+    try:
+        store = adapter(name)
+        if missing_module(store):
+            return f"not installed: pip install 'vecbench[{store.extra}]'"
+        if store.needs_account:
+            return "it needs an account; where you have one, name it by itself"
+        if name in engine_names() and find(name) is None:
+            return engine(name).why_not()
+    except AdapterError as e:
+        return str(e)
+    return None
 
 
 def _split(item: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbench.cli.naming import missing_module
+from vecbench.cli.naming import missing_module, why_not_here
 from vecbench.cli.output import complain, console, print_json, table
 from vecbench.errors import AdapterError, VecbenchError, redact
 
@@ -38,6 +38,7 @@ def stores(
       vecbench stores
       vecbench stores --probe
       vecbench stores qdrant=http://localhost:6333
+    Ready: yes, its name alone opens it; client, it needs a URL or an account; no, it is not installed.
     The list imports no store's client. Exit code 1: a store that was named did not answer.
     """
     if names:
@@ -118,6 +119,8 @@ def _known(*, probe: bool, as_json: bool) -> None:
             complain(f"{store['name']}: {store['error']}")
         elif not store["installed"]:
             typer.echo(f"{store['name']} is not installed: {store['install']}")
+        elif store["why_not_here"]:
+            typer.echo(f"{store['name']}: only the client is here; {store['why_not_here']}")
 
 
 def _row(store: Mapping[str, Any], *, probe: bool) -> list[str]:
@@ -128,7 +131,8 @@ def _row(store: Mapping[str, Any], *, probe: bool) -> list[str]:
         version = f"{info['label']} {info['engine_version']}" if info else "–"
     else:
         version = store["client_version"] or "–"
-    start = [store["name"], "yes" if store["installed"] else "no", version, "\n".join(store["modes"]) or "–"]
+    ready = "no" if not store["installed"] else "client" if store["why_not_here"] else "yes"
+    start = [store["name"], ready, version, "\n".join(store["modes"]) or "–"]
     if can is None:
         return [*start, "by mode:", "--probe", "–", "–"]
     return [
@@ -151,6 +155,7 @@ def _describe(name: str, *, probe: bool) -> dict[str, Any]:
     made: dict[str, Any] = {
         "name": name,
         "installed": module is None,
+        "why_not_here": why_not_here(name),
         "client_version": _client_versions(store),
         "modes": list(store.modes),
         # A store whose abilities depend on how it is deployed declares them when it is opened.
