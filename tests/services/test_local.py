@@ -8,12 +8,15 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from vecbench.cli.main import app
@@ -21,7 +24,7 @@ from vecbench.errors import AdapterNotFound, ConnectionFailed, StoreTimeout
 from vecbench.registry import StoreRef
 from vecbench.services import manager
 from vecbench.services.engine import Launch, LocalEngine, free_ports
-from vecbench.services.local import start
+from vecbench.services.local import Service, start
 from vecbench.services.target import open_target
 
 SERVER = """
@@ -108,6 +111,50 @@ def test_a_folder_has_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert again.alive
         assert again.pid != first
     service.stop()
+
+
+def test_two_starts_at_one_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits for the first and finds it there: two on one folder would ruin its data."""
+    both = threading.Barrier(2)
+    launched: list[Path] = []
+    launch = Web.launch
+
+    def noting(self: Web, folder: Path) -> Launch:
+        launched.append(folder)
+        return launch(self, folder)
+
+    monkeypatch.setattr(Web, "launch", noting)
+
+    def begin() -> Service | str:
+        both.wait(10)
+        try:
+            return start(Web(), tmp_path)
+        except ConnectionFailed as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as threads:
+        ends = [threads.submit(begin) for _ in range(2)]
+        found = [end.result(30) for end in ends]
+    (service,) = [one for one in found if isinstance(one, Service)]
+    with service:
+        (refused,) = [one for one in found if isinstance(one, str)]
+        assert "is running in" in refused
+        assert launched == [tmp_path]
+        assert service.alive
+    with FileLock(tmp_path / "start.lock"), pytest.raises(StoreTimeout, match="web has been starting"):
+        start(Web(), tmp_path, timeout=0.01)
+
+
+def test_two_ups_at_one_instant(state: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(manager.up, ["web", "web"])
+    try:
+        assert first == second
+        assert first.alive
+        assert len(first.pids) == 2
+    finally:
+        manager.down(first)
+    assert _gone(first.guard)
 
 
 def test_what_cannot_run_says_why() -> None:
@@ -218,7 +265,7 @@ def test_an_engine_that_does_not_start_leaves_nothing(state: Path, monkeypatch: 
     monkeypatch.setattr(Web, "broken", True)
     with pytest.raises(ConnectionFailed):
         manager.up("web")
-    assert list(state.iterdir()) == []
+    assert [file.name for file in state.iterdir()] == [".web.lock"]
 
 
 def test_the_command_line(state: Path) -> None:

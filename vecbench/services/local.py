@@ -13,16 +13,18 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
+from filelock import FileLock, Timeout
 
 from vecbench.errors import ConnectionFailed, StoreTimeout, redact
 from vecbench.services.engine import Launch, LocalEngine
 
-__all__ = ["Service", "start"]
+__all__ = ["Service", "one_start", "start"]
 
 _POLL_SECONDS = 0.05
 _LOG_TAIL = 20_000  # characters
@@ -117,24 +119,43 @@ def start(
     temporary = folder is None
     home = Path(tempfile.mkdtemp(prefix=f"vecbench-{engine.name}-")) if folder is None else folder.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    try:
-        _wait_for_the_last(engine, home)
-        launch = engine.launch(home)
-        if launch.user is not None and os.geteuid() == 0:
-            _hand_over(home, launch.user)
-        guard = _spawn(home, launch, engine, detached=detached)
-    except BaseException:
-        if temporary:
-            shutil.rmtree(home, ignore_errors=True)
-        raise
-    service = Service(engine.name, launch.url, "", home, dict(launch.secrets), guard, temporary)
-    try:
-        service.version = _wait(engine, launch.url, home, guard, timeout or engine.start_seconds)
-    except BaseException:
-        _end_detached(home)
-        service.stop()
-        raise
+    seconds = timeout or engine.start_seconds
+    with one_start(home / "start.lock", engine.name, seconds):
+        try:
+            _wait_for_the_last(engine, home)
+            launch = engine.launch(home)
+            if launch.user is not None and os.geteuid() == 0:
+                _hand_over(home, launch.user)
+            guard = _spawn(home, launch, engine, detached=detached)
+        except BaseException:
+            if temporary:
+                shutil.rmtree(home, ignore_errors=True)
+            raise
+        service = Service(engine.name, launch.url, "", home, dict(launch.secrets), guard, temporary)
+        try:
+            service.version = _wait(engine, launch.url, home, guard, seconds)
+        except BaseException:
+            _end_detached(home)
+            service.stop()
+            raise
     return service
+
+
+@contextlib.contextmanager
+def one_start(path: Path, name: str, seconds: float) -> Iterator[None]:
+    """Hold a lock while an engine starts: who starts it at the same instant waits, and then finds it running.
+
+    Raises `StoreTimeout` after so many seconds.
+    """
+    lock = FileLock(path, is_singleton=False)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise StoreTimeout(f"{name} has been starting for {seconds:g} s elsewhere ({path} is held)") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _wait_for_the_last(engine: LocalEngine, home: Path) -> None:

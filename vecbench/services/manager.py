@@ -24,7 +24,7 @@ import psutil
 
 from vecbench.errors import AdapterError, AdapterNotFound, ConnectionFailed, StoreTimeout
 from vecbench.services.engine import LocalEngine
-from vecbench.services.local import log_tail, start
+from vecbench.services.local import log_tail, one_start, start
 
 __all__ = ["Running", "down", "engine", "engine_names", "find", "forget", "remember", "running", "state_folder", "up"]
 
@@ -136,12 +136,19 @@ def up(name: str, *, data: Path | None = None, timeout: float | None = None) -> 
     already = find(name)
     if already is not None:
         return already
-    home = data if data is not None else state_folder() / f"{name}.data"
+    chosen = engine(name)
     state_folder().mkdir(parents=True, exist_ok=True)
+    with one_start(state_folder() / f".{name}.lock", name, 2 * (timeout or chosen.start_seconds)):
+        return find(name) or _up(chosen, data, timeout)
+
+
+def _up(chosen: LocalEngine, data: Path | None, timeout: float | None) -> Running:
+    name = chosen.name
+    home = data if data is not None else state_folder() / f"{name}.data"
     if data is None:
         shutil.rmtree(home, ignore_errors=True)
     try:
-        service = start(engine(name), home, timeout=timeout, detached=True)
+        service = start(chosen, home, timeout=timeout, detached=True)
     except BaseException:
         if data is None:
             shutil.rmtree(home, ignore_errors=True)
