@@ -34,6 +34,7 @@ from vecbench_qdrant.filters import EdgeDialect, native_filter
 from vecbench_qdrant.folder import Folder
 from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
+from vecbench_qdrant.words import EdgeWords, words_of
 
 __all__ = ["EdgeCollection", "EdgeEngine"]
 
@@ -167,7 +168,7 @@ class _Shard:
         self.dropped = False
 
 
-class EdgeCollection(Collection):
+class EdgeCollection(EdgeWords):
     """One shard. The engine locks for itself: calls from several threads run side by side."""
 
     def __init__(self, store: VectorStore, spec: CollectionSpec, engine: EdgeEngine, shard: _Shard) -> None:
@@ -298,12 +299,14 @@ class EdgeCollection(Collection):
         info = self._live().info()
         home = self._engine.folder.collection(self.spec.name)
         indexed = min(info.indexed_vectors_count, info.points_count)
+        words = words_of(info.payload_schema)
         return {
             "index": {**self._shard.sent, "built": indexed > 0},
             "rows": info.points_count,
             "indexed_rows": indexed,  # the engine's count; it is not lowered by overwriting rows
             "segments": info.segments_count,
             "payload_indexes": sorted(info.payload_schema),
+            **({"words": words} if words else {}),
             "disk_bytes": sum(f.stat().st_blocks * 512 for f in home.rglob("*") if f.is_file()),
             "note": f"vectors of less than {self._shard.sent['indexing_threshold']} KB in a segment have no graph",
         }

@@ -35,6 +35,7 @@ from vecbench_qdrant.faults import mask, translate_error
 from vecbench_qdrant.filters import ClientDialect, native_filter
 from vecbench_qdrant.parameters import index_parameters
 from vecbench_qdrant.payload import columns, encode, payload_indexes, point_id, selector
+from vecbench_qdrant.words import ClientWords, words_of
 
 __all__ = ["ClientCollection", "ClientEngine"]
 
@@ -213,7 +214,7 @@ class ClientEngine:
         return translate_error(error, doing, self._secret)
 
 
-class ClientCollection(Collection):
+class ClientCollection(ClientWords):
     """A collection of the server. Every write waits until the server has applied it."""
 
     def __init__(self, store: VectorStore, spec: CollectionSpec, engine: ClientEngine) -> None:
@@ -344,6 +345,7 @@ class ClientCollection(Collection):
         info = self._client.get_collection(self._name)
         config = info.config.model_dump(mode="json", include={"hnsw_config", "optimizer_config"})
         index = {"kind": "flat"} if self._engine.local else {"kind": self.spec.index.kind, **config}
+        words = words_of(info.payload_schema)
         return {
             "native_name": self._name,
             "index": index,
@@ -351,6 +353,7 @@ class ClientCollection(Collection):
             "indexed_rows": info.points_count if self._engine.local else info.indexed_vectors_count,
             "segments": info.segments_count,
             "status": str(info.status),
+            **({"words": words} if words else {}),
         }
 
 

@@ -19,6 +19,7 @@ from vecbench.rag.retrieve.native import SearchesWords
 from vecbench.store import VectorStore
 from vecbench_elasticsearch import words as elasticsearch_words
 from vecbench_elasticsearch.collection import ElasticsearchCollection
+from vecbench_qdrant import words as qdrant_words
 from vecbench_redisearch import words as redisearch_words
 
 TEXTS = [
@@ -77,6 +78,10 @@ def _small_redisearch(patch: Patch) -> None:
     patch.setattr(redisearch_words, "_SPARE", 1)
 
 
+def _small_qdrant(patch: Patch) -> None:
+    patch.setattr(qdrant_words, "_SPARE", 1)
+
+
 @dataclass(frozen=True)
 class Words:
     """What differs from store to store."""
@@ -107,6 +112,7 @@ STORES = (
     Words(
         "redisearch", "english", stems=True, only_ascii=True, half_way=_half_way_redisearch, small=_small_redisearch,
     ),
+    Words("qdrant", "english", stems=True, small=_small_qdrant),
 )  # fmt: skip
 
 
@@ -330,7 +336,7 @@ def test_what_changes_while_words_are_indexed(fresh: Collection, words: Words, m
 
 def test_languages(collection: Collection, words: Words) -> None:
     for language in ("klingon", "english'; drop table x", "", "keyword", "*", "doc.x"):
-        with pytest.raises(ConfigError, match=r"text search configuration|analyzer|indexed as english"):
+        with pytest.raises(ConfigError, match=r"text search configuration|analyzer|indexed as english|no language"):
             NativeLexicalRetriever(collection, language=language)
     for language in words.others:
         other = NativeLexicalRetriever(collection, language=language)

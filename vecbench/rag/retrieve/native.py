@@ -25,7 +25,8 @@ __all__ = ["NativeLexicalRetriever", "SearchesWords"]
 class SearchesWords(Protocol):
     """What a collection has whose store searches documents by their words.
 
-    Of ours: elasticsearch, pgvector, redisearch, weaviate. language: one that the store knows, else `ConfigError`.
+    Of ours: elasticsearch, pgvector, qdrant, redisearch, weaviate. language: one that the store knows, else
+    `ConfigError`.
     """
 
     def index_words(self, language: str) -> None:
@@ -53,21 +54,24 @@ class NativeLexicalRetriever:
     elasticsearch: an analyzer, "english" or "cjk" on a full distribution; the reduced one that `connect` starts here
     has only "standard", "simple" and "stop", which do not stem. BM25. Needs `prepare`, and sees what was there at the
     last `flush`.
+    qdrant: "english" and 16 others that it stems, "chinese", or "simple", which takes words as they are; a collection
+    has one. BM25. Needs `prepare`. Embedded, and on servers from 1.20 on (not run); not in the client's imitation.
     redisearch: "english" only. BM25. Needs `prepare`.
     weaviate: "english" only: its stop words, nothing is stemmed. BM25. Needs `prepare` only for collections that were
     made before words were indexed, and nobody may write to them meanwhile.
 
     Chinese without spaces is found by elasticsearch: "standard" takes each character for a word, "cjk" (not run) each
-    two. For the others a run of it is one word, found only if it is no longer than two characters. They know case
-    and punctuation beyond ASCII only where the database's locale does (pgvector; that of a cluster which `connect`
-    starts does not), or not at all (redisearch 2.10). `LexicalRetriever` has none of these limits.
+    two; and by qdrant: its "chinese" cuts by a dictionary, and drops numbers. For the others, and for qdrant's other
+    languages, a run of it is one word, found only if it is no longer than two characters. Case and punctuation beyond
+    ASCII are known to pgvector only where the database's locale knows them (that of a cluster which `connect` starts
+    does not), and not at all to redisearch 2.10. `LexicalRetriever` has none of these limits.
     """
 
     def __init__(self, collection: Collection, *, language: str = "english") -> None:
         if not isinstance(collection, SearchesWords):
             raise UnsupportedOperation(
                 f"{collection.store.name} keeps a document as it is and cannot search it by words. "
-                "Take LexicalRetriever, which works over every store"
+                "Take LexicalRetriever (of a Rag, 'hybrid' or 'lexical'), which works over every store"
             )
         collection.search_words((), 1, language=language)  # an unknown language is refused now
         self.collection, self.language = collection, language
