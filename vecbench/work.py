@@ -10,10 +10,10 @@ part alone, and results come in the order of the parts. Needs the extra `ray` fo
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,8 @@ _Part = TypeVar("_Part")
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
 _RETRIES = 8  # of a part whose node died; a part that itself fails is not tried again
-_CONNECT_SECONDS = 10
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 120
+_LOOK_SECONDS = 20.0  # so often, while a part takes long, it is seen whether there is still a node to do it
 
 
 class Workers(ABC):
@@ -85,6 +86,7 @@ class RayCluster(Workers):
         except ImportError as error:
             raise MissingDependency("A Ray cluster", module="ray", extra="ray") from error
         self._ray: Any = ray
+        self._address = redact(address)
         self._mine = not ray.is_initialized()
         if self._mine:
             try:
@@ -92,7 +94,7 @@ class RayCluster(Workers):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError, and errors of gRPC
                 raise ClusterError(
-                    f"the Ray cluster at {redact(address)} cannot be reached: {_last_line(error)}"
+                    f"the Ray cluster at {self._address} cannot be reached: {_last_line(error)}"
                 ) from error
         try:
             self.cpus = self._check_nodes()
@@ -106,12 +108,20 @@ class RayCluster(Workers):
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         probe = ray.remote(_versions)
         mine, cpus = _versions(), 0
+        asked = []
         for node in self._nodes():
+            pinned = affinity(node["NodeID"], soft=False)
+            asked.append((node, probe.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned).remote()))
+        until = time.monotonic() + _ANSWER_SECONDS
+        for node, answer in asked:
             name = node.get("NodeName") or node["NodeID"]
             try:
-                pinned = affinity(node["NodeID"], soft=False)
-                asked = probe.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned).remote()
-                theirs = ray.get(asked, timeout=120)
+                theirs = ray.get(answer, timeout=max(1.0, until - time.monotonic()))
+            except ray.exceptions.GetTimeoutError as error:
+                raise ClusterError(
+                    f"node {name} of the Ray cluster at {self._address} did not answer in {_ANSWER_SECONDS} s. See "
+                    "there what `ray status` says; run again when it answers, or is no longer listed"
+                ) from error
             except ray.exceptions.RayError as error:
                 if node["NodeID"] not in {n["NodeID"] for n in self._nodes()}:
                     continue  # it has died since it was listed
@@ -146,20 +156,9 @@ class RayCluster(Workers):
             for reference in waiting:
                 ray.cancel(reference, force=False)
 
-    def actor(self, kind: Callable[..., Any], *arguments: Any) -> Any:
-        """A handle of an object that lives on some node, spread over them; its methods give references to results."""
-        # A trace of a CPU: not on a node without any, such as the head often is, and no reason to refuse many.
-        remote = self._ray.remote(kind).options(num_cpus=0.001, scheduling_strategy="SPREAD", max_restarts=0)
-        return remote.remote(*arguments)
-
     def results(self, references: Sequence[Any]) -> list[Any]:
         """What the references stand for, once all are there; `ClusterLost` where a node died."""
         return [self._result(reference) for reference in references]
-
-    def end(self, actor: Any) -> None:
-        """Take an object off its node, if it is still there."""
-        with contextlib.suppress(self._ray.exceptions.RayError):
-            self._ray.kill(actor)
 
     def share(self, value: _Value) -> Callable[[], _Value]:
         """See `Workers.share`."""
@@ -168,6 +167,11 @@ class RayCluster(Workers):
     def _result(self, reference: Any) -> Any:
         ray = self._ray
         try:
+            while not ray.wait([reference], timeout=_LOOK_SECONDS)[0]:
+                if not self._nodes():  # Ray itself waits for new ones, for ever
+                    raise ClusterLost(
+                        f"no node of the Ray cluster at {self._address} is left to work on: start some, and run again"
+                    )
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None)

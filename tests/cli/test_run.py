@@ -47,11 +47,62 @@ def test_a_run_under_load(vecbench: Command, tmp_path: Path) -> None:
     load = ["--clients", "1,2", "--rate", "400", "--requests", "20"]
     done = vecbench("run", "--stores", "memory", *SMALL, *load, "--out", "r.json")
     assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout + done.stderr
     assert "euclidean, under load" in done.stdout
     for wanted in ("1 @ 400/s", "2 @ 400/s", "verdict", "threads reach, on that store"):
         assert wanted in done.stdout
     (case,) = Report.load(tmp_path / "r.json").cases
     assert [(load.clients, load.rate) for load in case.settings[0].loads] == [(1, None), (1, 400), (2, None), (2, 400)]
+
+
+SHAKY = """
+import threading
+from vecbench.errors import StoreTimeout
+from vecbench.memory import MemoryCollection, MemoryStore
+
+calls = threading.local()
+
+class Collection(MemoryCollection):
+    def _search(self, *arguments):
+        calls.made = getattr(calls, "made", 0) + 1
+        if calls.made == 7 and threading.current_thread() is not threading.main_thread():  # five are for warming up
+            raise StoreTimeout("no answer from http://ann:hunter2@host")
+        return super()._search(*arguments)
+
+class Store(MemoryStore):
+    name = "shaky"
+
+    @classmethod
+    def open(cls, **options):
+        return cls()
+
+    def _create(self, spec):
+        with self._lock:
+            made = self._collections[spec.name] = Collection(self, spec)
+        return made
+"""
+
+
+def test_requests_that_fail_under_load_are_exit_1_and_the_others_are_measured(
+    vecbench: Command, tmp_path: Path
+) -> None:
+    info = tmp_path / "plugin" / "shaky-1.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "plugin" / "shaky.py").write_text(SHAKY, "utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shaky\nVersion: 1\n", "utf-8")
+    (info / "entry_points.txt").write_text("[vecbench.adapters]\nshaky = shaky:Store\n", "utf-8")
+    options = [*SMALL, "--clients", "2", "--requests", "20", "--out", "r.json"]
+    done = vecbench("run", "--stores", "shaky", *options, PYTHONPATH=str(tmp_path / "plugin"))
+    assert done.returncode == 1
+    said = "shaky, euclidean, ef=16, 2 clients: 2 of 20 requests failed, the first with StoreTimeout: no answer from"
+    assert said in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "failed    shaky, euclidean, ef=16, 2 clients: 2" in done.stdout
+    (case,) = Report.load(tmp_path / "r.json").cases
+    (under,) = case.settings[0].loads
+    assert (case.status, case.settings[0].recall_mean, under.failed) == ("ok", 1.0, 2)
+    assert under.recall_mean == pytest.approx(18 / 20)
+    assert "hunter2" not in done.stdout + done.stderr + (tmp_path / "r.json").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
+from vecbench import work
 from vecbench.embed import MINILM_SPEC, fixed_model
 from vecbench.embed.blocks import BlockEmbedder
-from vecbench.errors import ClusterError, ConfigError
+from vecbench.errors import ClusterError, ClusterLost, ConfigError
 from vecbench.work import Here, RayCluster, open_workers
 
 from . import jobs
@@ -43,6 +44,28 @@ def test_other_software_on_a_node_is_refused(cluster: Any, monkeypatch: pytest.M
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == "numpy" else version(name))
     with pytest.raises(ClusterError, match=r"would not give the same bits: it has numpy .* \(here 0\.1\)"):
         open_workers(cluster.url)
+
+
+def test_a_node_that_does_not_answer_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that has just died looks."""
+    monkeypatch.setattr(work, "_ANSWER_SECONDS", 2)
+    raylet = psutil.Process(cluster.workers[0].all_processes["raylet"][0].process.pid)
+    raylet.suspend()
+    try:
+        with pytest.raises(ClusterError, match=r"of the Ray cluster at ray://127\.0\.0\.2:\d+ did not answer in 2 s"):
+            open_workers(cluster.url)
+    finally:
+        raylet.resume()
+
+
+def test_work_that_no_node_is_left_for(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_LOOK_SECONDS", 0.1)
+    with open_workers(cluster.url) as workers:
+        waiting = workers.map(jobs.where, [(0, str(tmp_path))])
+        monkeypatch.setattr(workers, "_nodes", list)
+        with pytest.raises(ClusterLost, match=r"no node of the Ray cluster at ray://127\.0\.0\.2:\d+ is left"):
+            next(iter(waiting))
+        (tmp_path / "go").touch()
 
 
 def _pids(folder: Path) -> set[int]:

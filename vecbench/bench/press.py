@@ -22,26 +22,34 @@ from vecbench.index import SearchParams
 from vecbench.registry import StoreRef
 from vecbench.types import Vectors
 
-__all__ = ["Pass", "Press", "Pressing"]
+__all__ = ["Pass", "Press", "Pressing", "clients_for"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pressing:
     """The part of a request that is about load. requests: in one pass, None for two for every query.
 
-    on: the address of a Ray cluster for the clients, None for this machine. each_how: measure with every kind of client
-    that can be there, not with the one that the store's deployment asks for.
+    on: the address of a Ray cluster for the clients, None for this machine. each_how: measure with each of these kinds
+    of clients, as only the null store can be; empty for the one that the store's deployment asks for.
     """
 
     loads: tuple[Load, ...] = ()
     requests: int | None = None
     on: str | None = None
-    each_how: bool = False
+    each_how: tuple[How, ...] = ()
 
     @classmethod
     def from_dict(cls, request: dict[str, Any]) -> Pressing:
         """From JSON."""
-        return cls(**{**request, "loads": tuple(Load(**load) for load in request["loads"])})
+        loads = tuple(Load(**load) for load in request["loads"])
+        return cls(**{**request, "loads": loads, "each_how": tuple(request.get("each_how", ()))})
+
+
+def clients_for(*, reachable: bool, on: str | None) -> How:
+    """The kind of clients that a store is asked by. reachable: other processes reach its engine. on: see `Pressing`."""
+    if on is not None:
+        return "ray"
+    return "processes" if reachable else "threads"
 
 
 @dataclass(slots=True)
@@ -99,7 +107,7 @@ class Press:
         self._stack.close()
 
     def measure(self, number: int, at: int, params: SearchParams) -> list[Pass]:
-        """The passes of load number `at` in round `number`; one, unless every kind of client is measured."""
+        """The passes of load number `at` in round `number`; one, unless several kinds of clients are measured."""
         load, queries = self._pressing.loads[at], self._queries
         if self._clients is None:
             self._clients = [self._stack.enter_context(clients) for clients in self._made()]
@@ -108,13 +116,11 @@ class Press:
         for clients in self._clients:
             driven = clients.ask(asked, params)
             notes, clients.notes = clients.notes, []
-            errors = [0.0]
-            if not self._pressing.each_how:
-                metric = self._collection().spec.metric
-                errors = [
-                    largest_error(d.rows, d.distances, queries[share.order], self._base, metric)
-                    for d, share in zip(driven, asked, strict=True)
-                ]
+            metric = self._collection().spec.metric
+            errors = [
+                largest_error(d.rows, d.distances, queries[share.order], self._base, metric)
+                for d, share in zip(driven, asked, strict=True)
+            ]
             made.append(
                 Pass(
                     clients.how,
@@ -131,23 +137,26 @@ class Press:
         return made
 
     def _made(self) -> Sequence[Clients]:
+        usual = clients_for(reachable=self._again is not None, on=self._pressing.on)
+        return [self._clients_of(how) for how in self._pressing.each_how or (usual,)]
+
+    def _clients_of(self, how: How) -> Clients:
         collection, on = self._collection(), self._pressing.on
-        spec, again, every = collection.spec, self._again, self._pressing.each_how
-        if every:
+        if how == "threads":
+            return ThreadClients(self._collection, self._queries, self._k, len(self._base))
+        again = self._again
+        if collection.store.name == "null":  # which each client has for itself
             again = StoreRef("null"), {}
-        threads = ThreadClients(self._collection, self._queries, self._k, len(self._base))
         if again is None:
-            if on is not None:
-                raise ConfigError(
-                    f"{collection.store.info.label} is an engine in this process: the nodes of a cluster cannot reach "
-                    "it. Name a server that they can reach: name=url"
-                )
-            return [threads]
-        ref, secrets = again
+            raise ConfigError(
+                f"{collection.store.info.label} is an engine in this process: the nodes of a cluster cannot reach "
+                "it. Name a server that they can reach: name=url"
+            )
+        spec, (ref, secrets) = collection.spec, again
         to = Connection(ref, spec.name, spec.metric, self._k, len(self._base), secrets)
         if on is None:
-            return [threads, ProcessClients(to, self._queries)] if every else [ProcessClients(to, self._queries)]
+            return ProcessClients(to, self._queries)
         from vecbench.bench.ray_clients import RayClients
         from vecbench.work import RayCluster
 
-        return [RayClients(self._stack.enter_context(RayCluster(on)), to, self._queries)]
+        return RayClients(self._stack.enter_context(RayCluster(on)), to, self._queries, address=on)

@@ -3,38 +3,67 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vecbench.bench.client import Client, Connection
 from vecbench.bench.clients import Clients
 from vecbench.bench.load import Driven, Share
+from vecbench.bench.ray_actors import RayActors
 from vecbench.errors import ClusterLost
 from vecbench.index import SearchParams
 from vecbench.types import Vectors
 from vecbench.work import RayCluster
 
-__all__ = ["RayClients"]
+__all__ = ["ClientActor", "RayClients"]
 
 _AHEAD_NS = 1_000_000_000  # until the instant of the common start has reached every node
 _PINGS = 9
 _PATIENCE_SECONDS = 120.0
 
 
+class ClientActor:
+    """A client on a node. That it is up says that the node works; whether it then connects is up to the store."""
+
+    _client: Client
+
+    def up(self) -> None:
+        """Answers once it is there."""
+
+    def connect(self, connection: Connection, queries: Callable[[], Vectors]) -> None:
+        """Be a client. Secrets come this way, because what an actor is made from is kept by the cluster."""
+        self._client = Client(connection, queries())
+
+    def now(self) -> int:
+        """See `Client.now`."""
+        return self._client.now()
+
+    def ask_at(self, share: Share, params: SearchParams, instant: int) -> Driven:
+        """See `Client.ask_at`."""
+        return self._client.ask_at(share, params, instant)
+
+
 class RayClients(Clients):
     """Actors, spread over the nodes. Their clocks are compared with ours; `clock_ns` is how well that could be done.
 
     A pass in which a node is lost is measured again with new clients on the nodes that are left: what was measured
-    while a part of the load was missing is no measurement of that load.
+    while a part of the load was missing is no measurement of that load. address: of the cluster, for messages.
     """
 
     how = "ray"
 
-    def __init__(self, cluster: RayCluster, connection: Connection, queries: Vectors) -> None:
+    def __init__(self, cluster: RayCluster, connection: Connection, queries: Vectors, *, address: str) -> None:
         super().__init__()
-        self._cluster, self._connection, self._queries = cluster, connection, queries
-        self._actors: list[Any] = []
+        import ray
+
+        self._cluster, self._connection = cluster, connection
+        self._queries = cluster.share(queries)
+        self._placed = RayActors(ray, ClientActor, address=address, tell=self._note)
+        self._actors: list[Any] = []  # those that are connected
         self._ahead: list[int] = []  # of each node's clock before ours, ns
+
+    def _note(self, note: str) -> None:
+        self.notes.append(note)
 
     def ask(self, shares: Sequence[Share], params: SearchParams) -> list[Driven]:
         """See `Clients.ask`; `ClusterLost` where nodes are lost again and again."""
@@ -52,16 +81,16 @@ class RayClients(Clients):
                 self.close()
                 if given_up is None:  # the cluster itself may not know for a while that the node is gone
                     given_up = time.monotonic() + _PATIENCE_SECONDS
-                    self.notes.append("a node of the cluster was lost under load; the pass was measured again without")
+                    self._note("a node of the cluster was lost under load; the pass was measured again without")
                 elif time.monotonic() > given_up:
                     raise
 
     def _start(self, count: int) -> None:
-        new = [self._cluster.actor(Client, self._connection, self._queries) for _ in range(count - len(self._actors))]
-        self._actors += new
-        self._cluster.results([actor.now.remote() for actor in new])  # they are connected
+        new = self._placed.add(count - len(self._actors))
+        self._cluster.results([actor.connect.remote(self._connection, self._queries) for actor in new])
         for actor in new:
             took, ahead = min(self._compare(actor) for _ in range(_PINGS))
+            self._actors.append(actor)
             self._ahead.append(ahead)
             self.clock_ns = max(self.clock_ns, took // 2)
 
@@ -74,6 +103,5 @@ class RayClients(Clients):
 
     def close(self) -> None:
         """See `Clients.close`."""
-        for actor in self._actors:
-            self._cluster.end(actor)
+        self._placed.clear()
         self._actors, self._ahead = [], []

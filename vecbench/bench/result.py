@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vecbench.bench.load import Load
 from vecbench.bench.machine import Machine
 from vecbench.errors import BenchmarkError
 
@@ -217,8 +220,23 @@ class Report(_Model):
 
     @property
     def failed(self) -> bool:
-        """Whether any case has no valid numbers."""
-        return any(c.status != "ok" for c in self.cases)
+        """Whether anything did: see `failures`."""
+        return next(self.failures(), None) is not None
+
+    def failures(self) -> Iterator[str]:
+        """A sentence on each case that has no valid numbers, and on each load in which requests failed."""
+        for case in self.cases:
+            name = f"{case.store}, {case.metric}"
+            if case.status != "ok":
+                yield f"{name}: {case.status}: {case.error}"
+            for setting in case.settings:
+                for under in setting.loads:
+                    if under.failed:
+                        load, sent = Load(under.clients, under.rate), math.prod(under.sent_ns.shape)
+                        yield (
+                            f"{name}, {setting.name}, {load.name}: {under.failed:,} of {sent:,} requests failed, "
+                            f"the first with {under.error}"
+                        )
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 
 import vecbench
 from vecbench.bench.child import Child, Event, OnEvent
+from vecbench.bench.clients import How
 from vecbench.bench.figures import quality, setting_result, truth_depth, with_queries
 from vecbench.bench.load_figures import load_result, null_load
 from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
-from vecbench.bench.press import Pass
+from vecbench.bench.press import Pass, clients_for
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
 from vecbench.bench.rows import save_rows
 from vecbench.dataset import Dataset
@@ -75,10 +77,15 @@ class _Bench:
             if (best := quality(truth.rows, self.data)) is not None:
                 self.report.exact_quality[metric.value] = best
         self.null()
+        if self.plan.on is not None:  # a cluster that cannot be reached is known before any store is loaded
+            self.null_loads({"ray"})
         for truth in truths:
             self.metric(truth)
 
-    def start(self, store: StoreRef, metric: Metric, plan: Plan) -> Child:
+    def start(self, store: StoreRef, metric: Metric, plan: Plan, each_how: Sequence[How] = ()) -> Child:
+        settings = list(plan.settings(exact=True))
+        if each_how:
+            settings = settings[:1]  # to the null store they are all the same
         folder = Path(tempfile.mkdtemp(prefix=f"{store.name}-", dir=self.folder))
         folder.chmod(0o711)  # see the worker's own folder below it
         request = {
@@ -87,12 +94,12 @@ class _Bench:
             "k": plan.k,
             "seed": plan.seed,
             "index": index_to_dict(plan.index),
-            "settings": [{"name": s.name, "params": _params(s)} for s in plan.settings(exact=True)],
+            "settings": [{"name": s.name, "params": _params(s)} for s in settings],
             "load": {
                 "loads": [dataclasses.asdict(load) for load in plan.loads],
                 "requests": plan.requests,
                 "on": plan.on,
-                "each_how": store.name == "null",
+                "each_how": each_how,
             },
             "base": self.base,
             "queries": self.queries,
@@ -103,10 +110,26 @@ class _Bench:
 
     def null(self) -> None:
         """The harness's own cost: the same loop on a store that does nothing."""
+        child = self.on_null(loads=(), on=None)
+        passes = [np.load(f, allow_pickle=False) for f in sorted(child.folder.glob("*-latencies.npy"))]
+        self.report.null_cost_ns = float(np.median(np.concatenate(passes)))
+
+    def null_loads(self, kinds: set[How]) -> None:
+        """The same under load, by these kinds of clients, unless it is known; `BenchmarkError`."""
+        new = sorted(kinds - {known.how for known in self.report.null_loads})
+        if not self.plan.loads or not new:
+            return
+        child = self.on_null(each_how=new)
+        for at, load in enumerate(self.plan.loads):
+            found = sorted(child.folder.glob(f"0-0-load{at}-*.npz"))
+            self.report.null_loads += [null_load(load, Pass.load(path.with_suffix(""))) for path in found]
+
+    def on_null(self, *, each_how: Sequence[How] = (), **changes: Any) -> Child:
+        """One round of the plan, so changed, on the null store."""
         # The null store has no vendor's index; what it is told to build makes no difference to it.
         index = Flat() if isinstance(self.plan.index, NativeIndex) else self.plan.index
-        plan = dataclasses.replace(self.plan, stores=(StoreRef("null"),), index=index)
-        child = self.start(StoreRef("null"), self.plan.metrics[0], plan)
+        plan = dataclasses.replace(self.plan, stores=(StoreRef("null"),), index=index, **changes)
+        child = self.start(StoreRef("null"), self.plan.metrics[0], plan, each_how)
         try:
             child.wait_for("loaded")
             if child.alive:
@@ -116,11 +139,7 @@ class _Bench:
             child.stop()
         if not child.alive:
             raise BenchmarkError(f"the harness's own cost could not be measured: {child.result.error}")
-        passes = [np.load(f, allow_pickle=False) for f in sorted(child.folder.glob("*-latencies.npy"))]
-        self.report.null_cost_ns = float(np.median(np.concatenate(passes)))
-        for at, load in enumerate(self.plan.loads):
-            found = sorted(child.folder.glob(f"0-0-load{at}-*.npz"))
-            self.report.null_loads += [null_load(load, Pass.load(path.with_suffix(""))) for path in found]
+        return child
 
     def metric(self, truth: GroundTruth) -> None:
         """All stores under one metric: loaded one after the other, then rounds in a shuffled order."""
@@ -133,6 +152,7 @@ class _Bench:
                     children.append(child)
                     self.report.cases.append(child.result)
                     child.loaded = child.wait_for("loaded")
+                self.compared(children)
                 self.rounds(children, metric)
                 for child in children:
                     if child.alive:
@@ -144,6 +164,21 @@ class _Bench:
         finally:
             for child in children:
                 self.collect(child, truth)
+
+    def compared(self, children: list[Child]) -> None:
+        """The harness's own cost by the kinds of clients that these stores, now loaded, are asked by."""
+        asked: list[tuple[Child, How]] = [(child, self.clients(child)) for child in children if child.alive]
+        try:
+            self.null_loads({how for _, how in asked})
+        except BenchmarkError as error:  # what was measured before, under another metric, stays
+            for child, how in asked:
+                if how not in {known.how for known in self.report.null_loads}:
+                    child.fail("failed", str(error))
+
+    def clients(self, child: Child) -> How:
+        """The kind of clients that a loaded store is asked by."""
+        embedded = child.loaded["versions"]["deployment"] == "embedded"
+        return clients_for(reachable=child.store.url is not None or not embedded, on=self.plan.on)
 
     def rounds(self, children: list[Child], metric: Metric) -> None:
         """Every store once a round, in an order of the seed: what drifts, drifts for all."""

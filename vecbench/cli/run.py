@@ -107,8 +107,8 @@ def run(
 
     \b
     Exit codes:
-      0    every store was measured
-      1    a store failed; the others are in the tables and the file
+      0    every store was measured, and every request under load was answered
+      1    a store failed, or requests to one under load; the rest is in the tables and the file
       2    the command line cannot be used; nothing was run
       130  Ctrl-C; what was measured is kept
     """
@@ -161,9 +161,8 @@ def run(
         typer.echo(report.model_dump_json(indent=1))
     else:
         show_report(report, console())
-    for case in report.cases:
-        if case.status != "ok":
-            complain(f"{case.store}, {case.metric}: {case.status}: {case.error}")
+    for failure in report.failures():
+        complain(failure)
     if report.interrupted:
         complain("interrupted; what was measured until then is kept")
         raise typer.Exit(130)

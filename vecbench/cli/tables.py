@@ -97,6 +97,8 @@ def footnotes(report: Report) -> Iterator[tuple[str, str]]:
 
 def _loads(report: Report) -> Iterator[tuple[str, str]]:
     """What the verdicts mean, where one is not ok; the first error of each case."""
+    from vecbench.bench.load import Load
+
     cases = [(case, s.name, load) for case in report.cases for s in case.settings for load in s.loads]
     found = {load.verdict for _, _, load in cases}
     for how in dict.fromkeys(load.how for _, _, load in cases):
@@ -115,10 +117,8 @@ def _loads(report: Report) -> Iterator[tuple[str, str]]:
         yield "load", f"the clocks of the clients' machines were compared to within {clocks / 1e6:.2f} ms"
     for case, name, load in cases:
         if load.failed:
-            yield (
-                "failed",
-                f"{case.store}, {case.metric}, {name}, {load.clients} clients: {load.failed:,}: {load.error}",
-            )
+            pressed = Load(load.clients, load.rate).name
+            yield "failed", f"{case.store}, {case.metric}, {name}, {pressed}: {load.failed:,}: {load.error}"
 
 
 def _quality(report: Report) -> Iterator[tuple[str, str]]:
