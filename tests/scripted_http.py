@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Asked(NamedTuple):
-    """A request: its path, the Authorization that came with it, and its JSON."""
+    """A request: its path, the Authorization that came with it, and its JSON; {} of a GET."""
 
     path: str
     key: str | None
@@ -27,7 +27,12 @@ class Handler(BaseHTTPRequestHandler):
     asked: Asked
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._act_on(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def do_GET(self) -> None:
+        self._act_on({})
+
+    def _act_on(self, body: dict[str, Any]) -> None:
         self.asked = Asked(self.path, self.headers["Authorization"], body)
         self.server.requests.append(self.asked)
         act = self.server.acts.pop(0) if self.server.acts else self.server.usual

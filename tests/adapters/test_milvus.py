@@ -1,46 +1,21 @@
-"""What is Milvus's own: consistency, the index in use, expressions, sizes, credentials, and a server that goes away."""
+"""What is the engines' own, Milvus and Milvus Lite: the index in use, expressions, sizes, consistency."""
 
 from __future__ import annotations
 
-import json
 import random
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vecbench.distance import exact_distances, top_k
-from vecbench.errors import (
-    CollectionNotFound,
-    ConfigError,
-    ConnectionFailed,
-    InvalidMetadata,
-    PartialWriteError,
-    StoreError,
-    StoreTimeout,
-    UnsupportedIndex,
-    UnsupportedOperation,
-)
-from vecbench.filters import And, Contains, Eq, Exists, F, Filter, Gt, Gte, In, Lt, Lte, Ne, Not, NotIn, Or, matches
+from vecbench.errors import InvalidMetadata, UnsupportedIndex, UnsupportedOperation
+from vecbench.filters import F, matches
 from vecbench.index import HNSW, Flat, Index, IVFFlat, NativeIndex, SearchParams
-from vecbench.services.engine import Launch
 from vecbench.services.local import Service, start
 from vecbench.spec import CollectionSpec
 from vecbench.store import Collection, VectorStore
@@ -50,14 +25,9 @@ from vecbench_milvus import collection as collection_module
 from vecbench_milvus.engine import MilvusEngine
 from vecbench_milvus.filters import id_of, pk
 
-BIG = 2**53
-CURIOUS = ['a.b"[]', "year", "tags[]", "é"]
-VALUES: list[Any] = [
-    "x", "n:1", "", "true", 0, 1, 1.0, 1.5, -1, True, False, BIG, BIG + 1, BIG + 2, float(BIG), -BIG - 1,
-    2**63 - 1, 2**63 - 2, -(2**63), 1e300, -0.0, 5e-324,
-]  # fmt: skip
-SECRET: dict[str, Any] = {"token": "hush-hush"}
-LISTS = [[], ["x"], ["x", "y"], ["n:1", "1"]]
+from .milvus_parts import numbered
+from .random_filters import BOUNDS, random_filter, random_metadata
+from .vectors import clustered, recalled
 
 
 @pytest.fixture(scope="module")
@@ -86,152 +56,9 @@ def store(request: pytest.FixtureRequest) -> VectorStore:
     return made
 
 
-def clustered(n: int, dim: int, seed: int = 0) -> Vectors:
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(50, dim))
-    return (centres[rng.integers(0, 50, n)] + rng.normal(size=(n, dim))).astype(np.float32)
-
-
-def numbered(n: int, dim: int, seed: int = 0) -> Records:
-    return Records([str(i) for i in range(n)], clustered(n, dim, seed), [{"n": i % 1000} for i in range(n)])
-
-
-def recall(collection: Collection, data: Records, queries: Vectors, **how: Any) -> float:
+def recall(collection: Collection, data: Records, queries: Vectors, **params: Any) -> float:
     assert data.vectors is not None
-    rows, _ = top_k(queries, data.vectors, 10, collection.spec.metric)
-    found = collection.search(queries, 10, params=SearchParams(**how)).ids
-    return float(np.mean([len(set(map(int, f)) & set(r)) / 10 for f, r in zip(found, rows, strict=True)]))
-
-
-# Who answers --------------------------------------------------------------------------------------------------------
-
-
-def test_lite_is_never_called_milvus(milvus: MilvusStore, lite: MilvusLiteStore) -> None:
-    assert (milvus.info.label, milvus.info.engine, milvus.info.deployment) == ("milvus", "milvus", "local-process")
-    assert milvus.info.engine_version.startswith("2.3.5")
-    assert (lite.info.label, lite.info.engine, lite.info.deployment) == ("milvus-lite", "milvus-lite", "embedded")
-    with pytest.raises(ConnectionFailed, match="another engine"):
-        MilvusStore.open(url=f"http://{lite.native._config.address}")
-    with pytest.raises(ConfigError, match="no url"):
-        MilvusLiteStore.open(url="http://127.0.0.1:19530")
-
-
-def test_options_are_checked() -> None:
-    wrong: list[dict[str, Any]] = [
-        {"colour": 1}, {"mode": "server"}, {"token": "t"}, {"url": "localhost:19530"}, {"url": "ftp://localhost"},
-        {"url": "http://127.0.0.1:1", "path": "x"},
-    ]  # fmt: skip
-    for options in wrong:
-        with pytest.raises(ConfigError):
-            MilvusStore.open(**options)
-    with pytest.raises(ConfigError, match="it takes timeout"):
-        MilvusLiteStore.open(**SECRET)
-
-
-def chain(error: BaseException | None) -> Iterator[str]:
-    seen: set[int] = set()  # pymilvus raises errors from themselves
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield f"{error!r} {error}"
-        error = error.__cause__ or error.__context__
-
-
-def test_an_unreachable_server_is_named_and_the_password_is_not() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    began = time.monotonic()
-    with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port}") as caught:
-        MilvusStore.open(url=f"http://root:hush-hush@127.0.0.1:{port}")
-    assert time.monotonic() - began < 5
-    assert not any("hush" in text for text in chain(caught.value))
-
-
-def test_a_silent_socket_is_a_timeout() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        began = time.monotonic()
-        with pytest.raises(StoreTimeout, match=f"127.0.0.1:{port}"):
-            MilvusStore.open(url=f"http://127.0.0.1:{port}", **SECRET, timeout=2)
-        assert time.monotonic() - began < 6
-
-
-def test_another_server_is_not_milvus() -> None:
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
-        thread = threading.Thread(target=web.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            with pytest.raises(ConnectionFailed, match=str(web.server_port)) as caught:
-                MilvusStore.open(url=f"http://127.0.0.1:{web.server_port}", **SECRET, timeout=3)
-        finally:
-            web.shutdown()
-            thread.join()
-    assert not any("hush" in text for text in chain(caught.value))
-
-
-class Guarded(MilvusEngine):
-    """With users and passwords; its page tells nothing to strangers."""
-
-    def launch(self, folder: Path) -> Launch:
-        made = super().launch(folder)
-        return replace(made, env={**made.env, "COMMON_SECURITY_AUTHORIZATIONENABLED": "true"})
-
-    def probe(self, launch_url: str) -> str:
-        port = int(launch_url.rpartition(":")[2])
-        with closing(HTTPConnection("127.0.0.1", port, timeout=1)) as page:
-            token = b64encode(b"root:Milvus").decode()
-            page.request("GET", "/v1/vector/collections", headers={"Authorization": f"Basic {token}"})
-            assert json.loads(page.getresponse().read())["code"] == 200
-        return "2.3.5"
-
-
-def test_credentials_by_option_url_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    with start(Guarded()) as service:
-        address = service.url.removeprefix("http://")
-        for url, options in (
-            (service.url, {}),
-            (service.url, {"user": "root", "password": "hush-hush"}),
-            (service.url, {"token": "root:hush-hush"}),
-            (f"http://root:hush-hush@{address}", {}),
-        ):
-            with pytest.raises(ConnectionFailed, match=r"refused the credentials|Milvus answers") as caught:
-                MilvusStore.open(url=url, timeout=10, **options)
-            assert not any("hush" in text for text in chain(caught.value))
-        monkeypatch.setenv("MILVUS_TOKEN", "root:Milvus")
-        for url, options in (
-            (service.url, {}),
-            (service.url, {"user": "root", "password": "Milvus"}),
-            (service.url, {"token": "root:Milvus"}),
-            (f"http://root:Milvus@{address}", {}),
-        ):
-            with MilvusStore.open(url=url, timeout=10, **options) as store:
-                assert store.list_collections() == []
-                assert "Milvus" not in f"{store.info} {store.info.target}"
-
-
-def test_a_database_has_its_own_collections(milvus: MilvusStore, server: Service) -> None:
-    milvus.create_collection(CollectionSpec("c", 3))
-    milvus.native.create_database("other")
-    try:
-        for url, options in ((server.url, {"database": "other"}), (f"{server.url}/other", {})):
-            with MilvusStore.open(url=url, **options) as store:
-                assert store.list_collections() == []
-                store.create_collection(CollectionSpec("c", 4))
-                assert store.get_collection("c").spec.dim == 4
-                store.drop_collection("c")
-        assert milvus.list_collections() == ["c"]
-    finally:
-        milvus.native.drop_database("other")
-
-
-def test_a_refused_call_prints_nothing(store: VectorStore, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CollectionNotFound):
-        store.get_collection("nowhere")
-    gone = store.create_collection(CollectionSpec("gone", 3))
-    store.drop_collection("gone")
-    with pytest.raises(CollectionNotFound):
-        gone.search(np.ones(3, np.float32))
-    assert capfd.readouterr() == ("", "")
+    return recalled(collection, queries, top_k(queries, data.vectors, 10, collection.spec.metric)[0], **params)
 
 
 # The index ----------------------------------------------------------------------------------------------------------
@@ -376,33 +203,14 @@ def test_ids_that_look_encoded_are_others(store: VectorStore) -> None:
     assert collection.count() == len(ids) - 3
 
 
-def random_filter(rng: random.Random, depth: int = 2) -> Filter:
-    if depth and rng.random() < 0.4:
-        parts = tuple(random_filter(rng, depth - 1) for _ in range(rng.randrange(3)))
-        compound: list[Filter] = [And(parts), Or(parts), Not(random_filter(rng, depth - 1))]
-        return rng.choice(compound)
-    field = rng.choice(CURIOUS)
-    number = rng.choice([v for v in VALUES if type(v) in {int, float}] + [10**400, -(10**400), 2**64])
-    many = rng.sample(VALUES, rng.randrange(4))
-    single: list[Filter] = [
-        Eq(field, rng.choice(VALUES)), Ne(field, rng.choice(VALUES)), Lt(field, number), Lte(field, number),
-        Gt(field, number), Gte(field, number), In(field, many), NotIn(field, many),
-        Contains(field, rng.choice(["x", "1", "n:1"])), Exists(field),
-    ]  # fmt: skip
-    return rng.choice(single)
-
-
 def test_every_filter_selects_what_the_reference_selects(store: VectorStore) -> None:
     rng = random.Random(7)  # noqa: S311  repeatable
-    metadata: list[dict[str, Any]] = [
-        {f: rng.choice([*VALUES, *LISTS]) for f in rng.sample(CURIOUS, rng.randrange(1, 5))} for _ in range(200)
-    ] + [{}]
+    metadata = [*random_metadata(rng, 200), {}]
     ids = [f"id {i}" for i in range(len(metadata))]
     collection = store.create_collection(CollectionSpec("c", 4, index=Flat()))
     collection.upsert(Records(ids, clustered(len(ids), 4), metadata))
     collection.optimize()
-    fixed = [op("year", v) for op in (Lt, Lte, Gt, Gte, Eq) for v in (BIG, BIG + 1, 2**63 - 1, -(2**63))]
-    for where in [*fixed, *(random_filter(rng) for _ in range(300))]:
+    for where in [*BOUNDS, *(random_filter(rng) for _ in range(300))]:
         expected = {i for i, m in zip(ids, metadata, strict=True) if matches(where, m)}
         assert collection.count(where) == len(expected), where
         assert set(collection.search(np.ones(4, np.float32), len(ids), where=where).ids[0]) == expected, where
@@ -504,158 +312,3 @@ def test_flush_shows_what_another_store_wrote(milvus: MilvusStore, server: Servi
         theirs.delete(where=~F("n").exists())  # looks for what matches, and must find the new one
         mine.flush()
         assert mine.count() == 0
-
-
-# Lite ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_directory_has_one_holder(tmp_path: Path) -> None:
-    with MilvusLiteStore.open(path=tmp_path), pytest.raises(ConnectionFailed, match=str(tmp_path)):
-        MilvusLiteStore.open(path=tmp_path)
-    MilvusLiteStore.open(path=tmp_path).close()
-
-
-def test_a_temporary_lite_leaves_nothing() -> None:
-    store = MilvusLiteStore.open()
-    folder = Path(store.info.target)
-    store.create_collection(CollectionSpec("c", 3))
-    assert folder.is_dir()
-    store.close()
-    assert not folder.exists()
-
-
-def test_filters_do_not_cost_lite_its_recall(lite: MilvusLiteStore) -> None:
-    """Rows that a filter rejects count against ef there: .46 at 2 % and ef 64 was seen."""
-    data, queries = numbered(5000, 32), clustered(20, 32, seed=1)
-    assert data.vectors is not None
-    collection = lite.create_collection(CollectionSpec("c", 32, Metric.EUCLIDEAN, HNSW()))
-    collection.upsert(data)
-    collection.optimize()
-    for share in (20, 100, 500):
-        chosen = np.array([i for i in range(5000) if i % 1000 < share])
-        rows, _ = top_k(queries, data.vectors[chosen], 10, Metric.EUCLIDEAN)
-        found = collection.search(queries, 10, where=F("n") < share).ids
-        hits = [len({str(chosen[r]) for r in row} & set(ids)) for row, ids in zip(rows, found, strict=True)]
-        assert np.mean(hits) > 9.9
-
-
-LITE_WRITER = """
-import os, signal, sys, numpy as np
-from vecbench_milvus import MilvusLiteStore
-from vecbench.spec import CollectionSpec
-from vecbench.types import Records
-c = MilvusLiteStore.open(path=sys.argv[1]).create_collection(CollectionSpec("c", 4))
-for i in range(0, 500, 10):
-    c.upsert(Records([str(j) for j in range(i, i + 10)], np.random.default_rng(i).normal(size=(10, 4)).astype("f4")))
-c.delete(ids=["7"])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_lite_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LITE_WRITER, tmp_path], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with MilvusLiteStore.open(path=tmp_path) as store:
-        collection = store.get_collection("c")
-        assert collection.count() == 499
-        assert len(collection.search(np.ones(4, np.float32), 500).ids[0]) == 499
-
-
-# The local server ---------------------------------------------------------------------------------------------------
-
-
-def everyone(service: Service) -> set[int]:
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if str(service.folder) in " ".join(p.info["cmdline"] or ())}
-
-
-def test_two_servers_at_once_and_no_process_left(server: Service) -> None:
-    with MilvusStore.open() as store:
-        (pid,) = store.info.pids
-        assert store.info.deployment == "local-process"
-        assert not store.capabilities.persistent
-        assert store.list_collections() == []
-        service = store._service
-        assert service is not None
-        assert service.url != server.url
-        folder = service.folder
-        listening = {c.laddr for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN}
-        assert len(listening) == 11
-    assert not psutil.pid_exists(pid)
-    assert not everyone(service)
-    assert not folder.exists()
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        threading.Event().wait(0.05)
-    return True
-
-
-@pytest.mark.slow
-def test_the_server_ends_with_a_killed_parent() -> None:
-    code = (
-        "from vecbench_milvus import MilvusStore\n"
-        "s = MilvusStore.open()\n"
-        "print(s.info.pids[0], s._service.folder, flush=True)\n"
-        "input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline().split()[0])
-        assert psutil.pid_exists(pid)
-        parent.kill()
-    assert until(lambda: not psutil.pid_exists(pid), 15)
-
-
-@pytest.mark.slow
-def test_a_server_killed_while_ingesting(tmp_path: Path) -> None:
-    """Our error within the timeout says what is in, and that is found when the server runs again on its data."""
-    timeout = 10
-    service = start(MilvusEngine(), tmp_path / "data")
-    ids = [str(i) for i in range(200_000)]
-    vectors = clustered(len(ids), 64)
-    try:
-        store = MilvusStore.open(url=service.url, timeout=timeout)
-        collection = store.create_collection(CollectionSpec("c", 64, Metric.EUCLIDEAN, Flat()))
-        collection.upsert(Records(["warm"], vectors[:1]))
-        killer = threading.Timer(1.5, service.kill)
-        killer.start()
-        with pytest.raises(PartialWriteError) as caught:
-            collection.upsert(Records(ids, vectors))
-        killer.join()
-        accepted = caught.value.accepted
-        assert 0 < len(accepted) < len(ids)
-        assert accepted + caught.value.failed == ids
-        for verb in (collection.count, lambda: collection.search(vectors[:1]), store.list_collections):
-            began = time.monotonic()
-            with pytest.raises(StoreError, match="milvus: ") as error:
-                verb()
-            assert isinstance(error.value, ConnectionFailed | StoreTimeout)
-            assert time.monotonic() - began < timeout + 5
-        store.close()
-    finally:
-        service.stop()
-    with start(MilvusEngine(), tmp_path / "data") as again, MilvusStore.open(url=again.url) as store:
-        collection = store.get_collection("c")
-        assert list(collection.get(accepted[:5000], include=()).ids) == accepted[:5000]
-        assert collection.count() >= len(accepted) + 1
-        assert len(collection.search(vectors[:1], 10).ids[0]) == 10
-
-
-@pytest.mark.slow
-def test_a_folder_keeps_the_data_of_the_local_server(tmp_path: Path) -> None:
-    with MilvusStore.open(path=tmp_path) as store:
-        assert store.capabilities.persistent
-        spec = CollectionSpec("näme", 3, Metric.DOT, Flat())
-        store.create_collection(spec).upsert(Records(["a"], np.ones((1, 3), np.float32), [{"year": 2024}], ["text"]))
-    with MilvusStore.open(path=tmp_path) as store:
-        assert store.list_collections() == ["näme"]
-        collection = store.get_collection("näme")
-        assert collection.spec == spec
-        back = collection.get(["a"])
-        assert (back.metadata, back.documents) == ([{"year": 2024}], ["text"])

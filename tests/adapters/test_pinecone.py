@@ -1,21 +1,13 @@
-"""What is Pinecone's own: limits in bytes, ids, late reads, failures; *spec conformance*, not run against the service.
+"""What is Pinecone's own: collections, ids, limits in bytes; *spec conformance*, not run against the service.
 
 The server is `tests.pinecone_spec`: the published API over loopback, no engine.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,18 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pinecone_spec import Fault, Knobs, Lag, SpecServer
+from tests.pinecone_spec import Knobs, SpecServer
 from tests.pinecone_spec.routes import Project
 from tests.pinecone_spec.server import MAX_REQUEST_BYTES, MAX_URL_BYTES
-from vecbench.collection import Collection
 from vecbench.errors import (
     CollectionExists,
     CollectionMismatch,
     CollectionNotFound,
-    ConfigError,
-    ConnectionFailed,
     InvalidMetadata,
-    PartialWriteError,
     StoreRejected,
     StoreTimeout,
     UnsupportedFilter,
@@ -45,13 +33,11 @@ from vecbench.errors import (
 from vecbench.filters import Eq, Gt, In, Not
 from vecbench.index import HNSW, Flat, Index, NativeIndex, SearchParams
 from vecbench.spec import CollectionSpec, FieldType
-from vecbench.types import Metric, Records, Vectors
+from vecbench.types import Metric, Records
 from vecbench_pinecone import PineconeStore
 from vecbench_pinecone.records import MAX_METADATA_BYTES, metadata_bytes, native_id, own_id, stored_metadata
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVERLESS = NativeIndex("serverless")
-ONE = np.ones((1, 4), np.float32)
+from .pinecone_parts import ONE, SERVERLESS, make, random_vectors, some
 
 
 @pytest.fixture(scope="module")
@@ -81,103 +67,6 @@ def knobs(project: Project) -> Knobs:
 def store(server: SpecServer, key: str) -> Iterator[PineconeStore]:
     with PineconeStore.open(url=server.url, api_key=key) as opened:
         yield opened
-
-
-def make(store: PineconeStore, dim: int = 4, metric: Metric = Metric.EUCLIDEAN, name: str = "docs") -> Collection:
-    return store.create_collection(CollectionSpec(name, dim, metric, SERVERLESS))
-
-
-def random_vectors(n: int, dim: int = 4, seed: int = 0) -> Vectors:
-    return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-
-
-def some(n: int, dim: int = 4, seed: int = 0, prefix: str = "id") -> Records:
-    metadata = [{"n": i, "half": i % 2 == 0} for i in range(n)]
-    return Records([f"{prefix}{i}" for i in range(n)], random_vectors(n, dim, seed), metadata)
-
-
-# Connecting -----------------------------------------------------------------------------------------------------------
-
-
-def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PINECONE_API_KEY", raising=False)
-    wrong: list[dict[str, Any]] = [
-        {"colour": 1, "api_key": "k"}, {"path": "x", "api_key": "k"}, {"mode": "pod", "api_key": "k"}, {},
-        {"url": "localhost:5081", "api_key": "k"}, {"url": "http://u:hush@127.0.0.1:1", "api_key": "k"},
-        {"api_key": "hush\n"}, {"api_key": "hush", "timeout": -1},
-    ]  # fmt: skip
-    for options in wrong:
-        with pytest.raises(ConfigError) as caught:
-            PineconeStore.open(**options)
-        assert "hush" not in str(caught.value)
-
-
-def test_the_key_may_come_from_the_environment(server: SpecServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PINECONE_API_KEY", key)
-    monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.url)
-    with PineconeStore.open() as store:
-        make(store)
-        assert store.info.target == server.url
-    assert len(server.project(key).indexes) == 1
-
-
-def test_a_wrong_key_is_told_and_shown_nowhere(server: SpecServer, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), pytest.raises(ConnectionFailed, match="api_key") as caught:
-        PineconeStore.open(url=server.url, api_key="hush-hush")
-    error: BaseException | None = caught.value
-    while error is not None:
-        assert "hush" not in f"{error!r} {error}"
-        error = error.__cause__
-    assert "hush" not in caplog.text
-
-
-def test_an_unreachable_server_is_named() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-        with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port}"):
-            PineconeStore.open(url=f"http://127.0.0.1:{port}", api_key="k", timeout=1)
-
-
-def test_a_server_that_stays_silent_is_given_up() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        s.listen()
-        started = time.monotonic()
-        with pytest.raises(StoreTimeout, match=r"127\.0\.0\.1"):
-            PineconeStore.open(url=f"http://127.0.0.1:{s.getsockname()[1]}", api_key="k", timeout=2)
-        assert time.monotonic() - started < 4
-
-
-@pytest.mark.parametrize(("status", "page"), [(200, b"<h1>hush</h1>"), (404, b"hush"), (200, b"[1]"), (403, b"")])
-def test_something_else_answers(status: int, page: bytes) -> None:
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Other) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            with pytest.raises(ConnectionFailed) as caught:
-                PineconeStore.open(url=f"http://127.0.0.1:{http.server_address[1]}", api_key="hush", timeout=2)
-        finally:
-            http.shutdown()
-            thread.join()
-    assert "hush" not in str(caught.value)
-
-
-def test_what_answers_on_this_machine_is_no_pinecone(store: PineconeStore) -> None:
-    info = store.info
-    assert (info.benchmarkable, info.deployment, info.engine_version) == (False, "local-process", "not reported")
-    assert "imitat" in info.label
-    assert "cloud" in info.why_not
 
 
 # Collections ----------------------------------------------------------------------------------------------------------
@@ -452,159 +341,3 @@ def test_the_queries_of_a_batch_are_under_way_together(store: PineconeStore, kno
     started = time.monotonic()
     assert len(docs.search(random_vectors(16), k=3)) == 16
     assert time.monotonic() - started < 1.6  # 3.2 s one after the other
-
-
-# Late reads -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("late", ["search", "stats"])
-@pytest.mark.parametrize("log_numbers", [True, False])
-def test_flush_waits_until_writes_can_be_read(store: PineconeStore, knobs: Knobs, late: str, log_numbers: bool) -> None:
-    """By log sequence numbers; where the service sends none, by counts that agree."""
-    knobs.log_numbers = log_numbers
-    docs = make(store)
-    setattr(knobs, late, Lag(seconds=0.3))
-    docs.upsert(some(30))
-    seen = docs.count() if late == "stats" else len(docs.search(ONE, k=30).ids[0])
-    assert seen == 0
-    docs.flush()
-    assert (docs.count(), docs.count(Gt("n", -1)), len(docs.search(ONE, k=50).ids[0])) == (30, 30, 30)
-    docs.delete(ids=["id3"])
-    docs.delete(where=Gt("n", 19))
-    docs.flush()
-    assert (docs.count(), docs.count(Gt("n", -1)), len(docs.search(ONE, k=50).ids[0])) == (19, 19, 19)
-
-
-def test_flush_tells_replaced_records_by_log_sequence_numbers(store: PineconeStore, knobs: Knobs) -> None:
-    """A count does not change when a record is overwritten, nor when one goes and another comes."""
-    docs = make(store)
-    docs.upsert(some(30))
-    docs.flush()
-    knobs.search = Lag(reads=5)
-    docs.upsert(Records(["id1"], 100 * ONE))
-    docs.delete(ids=["id2"])
-    docs.upsert(Records(["new"], 99 * ONE))
-    docs.flush()
-    assert docs.search(100 * ONE, k=2).ids == [["id1", "new"]]
-    assert docs.count() == 30
-
-
-def test_flush_covers_what_others_wrote(store: PineconeStore, server: SpecServer, key: str, knobs: Knobs) -> None:
-    docs = make(store)
-    docs.upsert(some(2))
-    docs.flush()
-    knobs.search = knobs.stats = Lag(seconds=0.3)
-    with PineconeStore.open(url=server.url, api_key=key) as other:
-        other.get_collection("docs").upsert(some(5, prefix="theirs"))
-    docs.flush()
-    assert len(docs.search(ONE, k=10).ids[0]) == docs.count() == 7
-
-
-@pytest.mark.parametrize("late", ["search", "stats"])
-def test_flush_gives_up_at_its_deadline(store: PineconeStore, knobs: Knobs, late: str) -> None:
-    docs = make(store)
-    docs.upsert(some(2))
-    setattr(knobs, late, Lag(reads=10**6))
-    docs.upsert(some(4))
-    for verb in (docs.flush, docs.optimize):
-        started = time.monotonic()
-        with pytest.raises(StoreTimeout, match="'docs'"):
-            verb(timeout=0.5)
-        assert time.monotonic() - started < 2
-
-
-# Failures -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_batch_that_fails_names_what_is_in(store: PineconeStore, knobs: Knobs) -> None:
-    docs = make(store)
-    knobs.faults = [Fault(400, "/vectors/upsert", after=2)]
-    data = some(3_500)
-    with pytest.raises(PartialWriteError, match="injected") as caught:
-        docs.upsert(data)
-    assert caught.value.accepted == list(data.ids)[: len(caught.value.accepted)]
-    assert caught.value.accepted + caught.value.failed == data.ids
-    docs.flush()
-    assert {i for b in docs.scan(include=[]) for i in b.ids} == set(caught.value.accepted)
-    docs.upsert(data)  # as often as one likes
-    docs.flush()
-    assert docs.count() == 3_500
-
-
-def test_records_that_were_left_out_of_a_batch_are_no_success(store: PineconeStore, knobs: Knobs) -> None:
-    docs = make(store)
-    docs.upsert(some(2))
-    knobs.accept = 7
-    with pytest.raises(PartialWriteError, match="7 of 10") as caught:
-        docs.upsert(some(10, prefix="new"))
-    assert (caught.value.accepted, len(caught.value.failed)) == ([], 10)
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_service_is_asked_again(store: PineconeStore, knobs: Knobs, status: int) -> None:
-    docs = make(store)
-    knobs.faults = [Fault(status, path, times=2, retry_after=0.05) for path in ("/vectors/upsert", "/query")]
-    docs.upsert(some(5))
-    docs.flush()
-    assert len(docs.search(ONE, k=9).ids[0]) == 5
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "told"),
-    [(429, StoreRejected, "throttled"), (503, ConnectionFailed, "cannot be reached"), (504, StoreTimeout, "too long"),
-     (401, ConnectionFailed, "api_key"), (403, StoreRejected, "injected"), (413, StoreRejected, "injected")],
-)  # fmt: skip
-def test_a_service_that_fails_is_told(  # noqa: PLR0917  fixtures and parameters
-    store: PineconeStore, knobs: Knobs, key: str, status: int, error: type[Exception], told: str
-) -> None:
-    docs = make(store)
-    docs.upsert(some(5))
-    knobs.faults = [Fault(status, "/query", times=10, retry_after=0.02, message=f"injected, for {key}")]
-    with pytest.raises(error, match=told) as caught:
-        docs.search(ONE)
-    assert key not in str(caught.value)
-
-
-@pytest.fixture
-def process() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server in a process of its own, to be killed."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tests.pinecone_spec"],
-        cwd=ROOT, env={**os.environ, "PYTHONSAFEPATH": ""}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert started.stdin is not None
-    assert started.stdout is not None
-    with started, started.stdin, started.stdout:
-        yield started, started.stdout.readline().strip()
-
-
-@pytest.mark.slow  # the SDK tries four times
-def test_a_server_that_dies_while_ingesting_and_searching(process: tuple[subprocess.Popen[str], str]) -> None:
-    server, url = process
-    with PineconeStore.open(url=url, api_key="spec-a", timeout=6) as store:
-        docs = make(store, dim=64)
-        docs.upsert(some(100, 64))
-        threading.Timer(0.4, os.kill, (server.pid, signal.SIGKILL)).start()
-        data = some(30_000, 64)
-
-        def write() -> None:
-            while True:
-                docs.upsert(data)
-
-        started = time.monotonic()
-        with pytest.raises((PartialWriteError, ConnectionFailed)) as caught:
-            write()
-        if isinstance(caught.value, PartialWriteError):
-            assert caught.value.accepted + caught.value.failed == data.ids
-            assert caught.value.failed
-        with pytest.raises(ConnectionFailed):
-            docs.search(np.ones((3, 64), np.float32))
-        assert time.monotonic() - started < 20
-
-
-def test_closing_closes_every_client(server: SpecServer, key: str) -> None:
-    store = PineconeStore.open(url=server.url, api_key=key)
-    clients = [make(store, name=name).native for name in ("a", "b")]
-    assert store.get_collection("a").native is clients[0]
-    store.close()
-    assert all(c._http._client.is_closed for c in [*clients, store.native])

@@ -14,19 +14,17 @@ import weaviate.classes as wvc
 
 import vecbench_weaviate.collection as code
 from vecbench.distance import exact_distances, top_k
-from vecbench.errors import (
-    PartialWriteError,
-    StoreError,
-    UnsupportedIndex,
-    UnsupportedOperation,
-)
-from vecbench.filters import And, Contains, Eq, Exists, Filter, Gt, Gte, In, Lt, Lte, Ne, Not, NotIn, Or, matches
+from vecbench.errors import PartialWriteError, StoreError, UnsupportedIndex, UnsupportedOperation
+from vecbench.filters import Exists, Gt, Gte, Lt, Lte, Ne, Not, NotIn, matches
 from vecbench.index import HNSW, Flat, Index, SearchParams
 from vecbench.services.local import Service, start
 from vecbench.spec import CollectionSpec
-from vecbench.types import Metric, Records, Vectors
+from vecbench.types import Metric, Records
 from vecbench_weaviate import WeaviateStore
 from vecbench_weaviate.engine import WeaviateEngine
+
+from .random_filters import BIG, BOUNDS, random_filter, random_metadata
+from .vectors import clustered, names, recalled
 
 LONG = "é" * 200  # 400 bytes: its number's key in hexadecimal is beyond the length of a property's name
 
@@ -50,22 +48,7 @@ def store(shared: WeaviateStore) -> Iterator[WeaviateStore]:
         shared.drop_collection(name)
 
 
-def clustered(n: int, dim: int, seed: int = 0) -> Vectors:
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(50, dim))
-    return (centres[rng.integers(0, 50, n)] + rng.normal(size=(n, dim))).astype(np.float32)
-
-
-def names(n: int) -> list[str]:
-    return [str(i) for i in range(n)]
-
-
 # The index ------------------------------------------------------------------------------------------------------------
-
-
-def recall(collection: Any, queries: Vectors, rows: Any, **params: Any) -> float:
-    found = collection.search(queries, 10, params=SearchParams(**params)).ids
-    return float(np.mean([len(set(map(int, f)) & set(r)) / 10 for f, r in zip(found, rows, strict=True)]))
 
 
 def test_ef_is_in_force_on_return_and_kept(store: WeaviateStore) -> None:
@@ -77,13 +60,13 @@ def test_ef_is_in_force_on_return_and_kept(store: WeaviateStore) -> None:
     collection.optimize()
     with pytest.raises(UnsupportedOperation, match="per query"):
         collection.search(queries, params=SearchParams(ef_search=400))
-    few = recall(collection, queries, rows)
-    assert recall(collection, queries, rows, exact=True) == 1.0
+    few = recalled(collection, queries, rows)
+    assert recalled(collection, queries, rows, exact=True) == 1.0
     other = store.get_collection("c")
     seen = []
     for ef in (40, 1000, 10):
         collection.reconfigure(ef_search=ef)
-        seen.append(recall(other, queries, rows))  # the engine's, not this handle's
+        seen.append(recalled(other, queries, rows))  # the engine's, not this handle's
         assert store.get_collection("c").spec == collection.spec
         assert collection.spec.index == dataclasses.replace(index, ef_search=ef)
         assert collection.describe()["index"]["ef"] == ef
@@ -145,7 +128,7 @@ def test_exact_search_is_exact_on_both_sides_of_the_cutoff(store: WeaviateStore,
         assert found.ids == [[str(r) for r in q] for q in rows]
         assert all((np.diff(d) >= 0).all() for d in found.distances)
     rows, _ = top_k(queries, vectors, 10, Metric.DOT)
-    assert recall(collection, queries, rows) < 1.0  # or the graph would have done as well
+    assert recalled(collection, queries, rows) < 1.0  # or the graph would have done as well
     collection.delete(where=Gte("n", 100))
     rows, _ = top_k(queries, vectors[:99], 10, Metric.DOT)
     assert collection.search(queries, 10, where=Ne("n", 99), params=exact).ids == [[str(r) for r in q] for q in rows]
@@ -201,7 +184,6 @@ def test_scores_are_true_and_vectors_keep_their_bits(store: WeaviateStore, metri
 # Records and filters --------------------------------------------------------------------------------------------------
 
 FIELDS = ['a.b"[]', "year", "Year", LONG]
-BIG = 2**53
 VALUES: list[Any] = [
     "x", "X", " x", "x ", "n:1", "", "true", 0, 1, 1.0, 1.5, -1, True, False, BIG, BIG + 1, float(BIG), -BIG - 1,
     2**63 - 1, -(2**63), 1e300, -1e300, 0.0, -0.0, 5e-324, -5e-324,
@@ -209,33 +191,15 @@ VALUES: list[Any] = [
 LISTS = [[], ["x"], ["x", "y"], ["n:1", "X"]]
 
 
-def random_filter(rng: random.Random, depth: int = 2) -> Filter:
-    if depth and rng.random() < 0.4:
-        parts = tuple(random_filter(rng, depth - 1) for _ in range(rng.randrange(3)))
-        compound: list[Filter] = [And(parts), Or(parts), Not(random_filter(rng, depth - 1))]
-        return rng.choice(compound)
-    field = rng.choice([*FIELDS, "never written"])
-    number = rng.choice([v for v in VALUES if type(v) in {int, float}] + [10**400, -(10**400), 2**64])
-    many = rng.sample(VALUES, rng.randrange(4))
-    single: list[Filter] = [
-        Eq(field, rng.choice(VALUES)), Ne(field, rng.choice(VALUES)), Lt(field, number), Lte(field, number),
-        Gt(field, number), Gte(field, number), In(field, many), NotIn(field, many),
-        Contains(field, rng.choice(["x", "X", "n:1"])), Exists(field),
-    ]  # fmt: skip
-    return rng.choice(single)
-
-
 def test_every_filter_selects_what_the_reference_selects(store: WeaviateStore) -> None:
     rng = random.Random(7)  # noqa: S311  repeatable
-    metadata: list[dict[str, Any]] = [
-        {f: rng.choice([*VALUES, *LISTS]) for f in rng.sample(FIELDS, rng.randrange(1, 5))} for _ in range(200)
-    ] + [{}]
+    metadata = [*random_metadata(rng, 200, FIELDS, [*VALUES, *LISTS]), {}]
     ids = names(len(metadata))
     collection = store.create_collection(CollectionSpec("c", 4))
     collection.upsert(Records(ids, clustered(len(ids), 4), metadata))
     zeros = [op(f, z) for op in (Lt, Lte, Gt, Gte) for f in ("year", LONG) for z in (0.0, -0.0, 0)]
-    bounds = [op("year", v) for op in (Lt, Lte, Gt, Gte, Eq) for v in (BIG, BIG + 1, 2**63 - 1, -(2**63))]
-    for where in [*zeros, *bounds, *(random_filter(rng) for _ in range(250))]:
+    asked = (*FIELDS, "never written")
+    for where in [*zeros, *BOUNDS, *(random_filter(rng, asked, VALUES, ("x", "X", "n:1")) for _ in range(250))]:
         expected = {i for i, m in zip(ids, metadata, strict=True) if matches(where, m)}
         assert collection.count(where) == len(expected), where
         found = collection.search(np.ones(4, np.float32), len(ids), where=where)

@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.scripted_http import says, serving
 from vecbench.errors import (
     CollectionNotFound,
     ConfigError,
@@ -29,13 +28,16 @@ from vecbench.errors import (
 )
 from vecbench.filters import Gte, Lt, Ne
 from vecbench.index import SearchParams
-from vecbench.services.engine import Launch
+from vecbench.services.engine import Launch, free_ports
 from vecbench.services.local import Service, start
 from vecbench.spec import CollectionSpec
-from vecbench.types import Metric, Records, Vectors
+from vecbench.types import Metric, Records
 from vecbench_weaviate import WeaviateStore
 from vecbench_weaviate.connection import Address
 from vecbench_weaviate.engine import WeaviateEngine, find_server
+
+from .said import said
+from .vectors import clustered, names
 
 KEY = "hush-hush-key"
 
@@ -44,25 +46,6 @@ KEY = "hush-hush-key"
 def server() -> Iterator[Service]:
     with start(WeaviateEngine()) as running:
         yield running
-
-
-def clustered(n: int, dim: int, seed: int = 0) -> Vectors:
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(50, dim))
-    return (centres[rng.integers(0, 50, n)] + rng.normal(size=(n, dim))).astype(np.float32)
-
-
-def names(n: int) -> list[str]:
-    return [str(i) for i in range(n)]
-
-
-def said(error: BaseException | None) -> str:
-    """Everything that an error and its causes say."""
-    out = ""
-    while error is not None:
-        out += f"{error!r} {error} "
-        error = error.__cause__ or error.__context__
-    return out
 
 
 # Connecting -----------------------------------------------------------------------------------------------------------
@@ -110,32 +93,16 @@ def test_a_wrong_key_is_refused_and_never_shown(server: Service, monkeypatch: py
 
 
 def test_nobody_there_is_said_with_the_address() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    (port,) = free_ports(1)
     with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port}") as caught:
         WeaviateStore.open(url=f"http://127.0.0.1:{port}", grpc_port=port + 1, api_key=KEY, timeout=5)
     assert KEY not in said(caught.value)
 
 
-class Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"<h1>It works</h1>")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def web() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Page) as page:
-        thread = threading.Thread(target=page.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(says(200, "<h1>It works</h1>", "text/html")) as page:
         yield page.server_port
-        page.shutdown()
-        thread.join()
 
 
 @pytest.fixture
