@@ -20,6 +20,7 @@ from vecbench.errors import (
     UnsupportedFilter,
     UnsupportedOperation,
     VecbenchError,
+    cause_of,
 )
 from vecbench.filters import Filter, fields, operators
 from vecbench.index import DEFAULT_SEARCH, SearchParams
@@ -371,12 +372,12 @@ class Collection(ABC):
             self.store._fail(e, f"scanning {self.spec.name!r}")
 
     def _fail_write(self, error: Exception, records: Records, accepted: int) -> NoReturn:
-        ids = list(records.ids)
+        ids, cause = list(records.ids), cause_of(error, self.store._hidden())
         doing = f"writing to {self.spec.name!r}"
         if isinstance(error, PartialWriteError):
             inside = set(error.accepted)
             rest = [i for i in ids[accepted:] if i not in inside]
-            raise PartialWriteError(str(error), accepted=[*ids[:accepted], *error.accepted], failed=rest) from error
+            raise PartialWriteError(str(error), accepted=[*ids[:accepted], *error.accepted], failed=rest) from cause
         if accepted:
             reason = error
             try:
@@ -387,7 +388,7 @@ class Collection(ABC):
                 f"{self.store.name}: {accepted} of {len(ids)} records were accepted, then {doing} failed: {reason}",
                 accepted=ids[:accepted],
                 failed=ids[accepted:],
-            ) from error
+            ) from cause
         self.store._fail(error, doing)
 
     def _no_records(self, include: Sequence[Include]) -> Records:

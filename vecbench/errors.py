@@ -40,13 +40,14 @@ VecbenchError
     └── ModelError                  a language model or reranker failed, timed out or answered nonsense
 
 A message says what was wrong, where (row, field, store) and what to do. A vendor's exception never escapes a store:
-it is the `__cause__` of ours. Secrets in URLs are masked by `redact` before they enter a message.
+it is the `__cause__` of ours, unless it repeats a secret. Secrets in URLs are masked by `redact` before they enter a
+message.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AdapterError",
@@ -87,6 +88,7 @@ __all__ = [
     "UnsupportedOperation",
     "VecbenchError",
     "WeightsNotFound",
+    "cause_of",
     "redact",
 ]
 
@@ -276,3 +278,18 @@ _SECRET_PARAM = re.compile(r"(?i)((?:api[-_]?key|token|password|passwd|secret)[\
 def redact(text: str) -> str:
     """Mask what looks like a secret: user information in URLs, and key, token, password or secret parameters."""
     return _SECRET_PARAM.sub(r"\1***", _USERINFO.sub("***@", text))
+
+
+def cause_of(error: BaseException, secrets: Iterable[str | None]) -> BaseException | None:
+    """`error`, to raise another from; None where it, or what stands behind it, tells a secret.
+
+    A traceback prints causes as they are, and a server may repeat in its answer what it was sent.
+    """
+    hidden, seen = [secret for secret in secrets if secret], list[BaseException]()
+    behind: BaseException | None = error
+    while behind is not None and not any(behind is one for one in seen):  # gRPC's can be their own causes
+        if any(secret in text for text in (str(behind), repr(behind)) for secret in hidden):
+            return None
+        seen.append(behind)
+        behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
+    return error

@@ -36,6 +36,7 @@ from vecbench.errors import (
     UnsupportedIndex,
     UnsupportedMetric,
     VecbenchError,
+    cause_of,
     redact,
 )
 from vecbench.spec import CollectionSpec, check_name
@@ -232,14 +233,24 @@ class VectorStore(ABC):
         """Our error for one of the vendor's; None for the default, `StoreRejected` with the vendor's words."""
         return None
 
+    def _hidden(self) -> tuple[str | None, ...]:
+        """What no error may tell: the passwords and keys that `open` was given."""
+        return ()
+
     def _fail(self, error: Exception, doing: str) -> NoReturn:
-        """Raise our error for `error`; the vendor's own becomes the `__cause__`."""
+        """Raise our error for `error`; the vendor's own becomes the `__cause__`, unless it tells what is hidden."""
+        hidden = self._hidden()
         if isinstance(error, VecbenchError):
+            if cause_of(error, hidden) is None:
+                error.__cause__ = None  # nor is a context shown then
             raise error
         ours = self._translate(error, doing)
         if ours is None:
-            ours = StoreRejected(f"{self.name}: {doing} failed: {redact(f'{type(error).__name__}: {error}')}")
-        raise ours from error
+            words = f"{type(error).__name__}: {error}"
+            for secret in filter(None, hidden):
+                words = words.replace(secret, "***")
+            ours = StoreRejected(f"{self.name}: {doing} failed: {redact(words)}")
+        raise ours from cause_of(error, hidden)
 
     @contextmanager
     def _doing(self, doing: str) -> Iterator[None]:

@@ -17,7 +17,14 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from vecbench.capabilities import StoreInfo, deployment_of
-from vecbench.errors import ConfigError, ConnectionFailed, StoreClosed, StoreTimeout, redact
+from vecbench.errors import (
+    ConfigError,
+    ConnectionFailed,
+    StoreClosed,
+    StoreTimeout,
+    cause_of,
+    redact,
+)
 from vecbench.services.local import Service, start
 from vecbench.store import hold_directory, import_client
 from vecbench_chroma.engine import ChromaEngine
@@ -225,11 +232,11 @@ class Server(Connection):
             self._close_sessions()
             ours = translate_error(e, doing, self.secret)
             if isinstance(ours, ConnectionFailed | StoreTimeout):
-                raise ours from e
+                raise ours from cause_of(e, [self.secret])
             raise ConnectionFailed(
                 f"chroma: {doing} failed: what answers there is not Chroma, or has no database {self._database!r} of "
                 f"tenant {self._tenant!r}: {mask(str(e), self.secret)}"
-            ) from e
+            ) from cause_of(e, [self.secret])
         return client
 
     def _new_client(self) -> Any:

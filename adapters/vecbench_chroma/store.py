@@ -11,7 +11,12 @@ from weakref import WeakValueDictionary
 
 from vecbench.capabilities import Capabilities, StoreInfo, Tolerance
 from vecbench.collection import Collection
-from vecbench.errors import ConfigError, StoreError, UnsupportedIndex
+from vecbench.errors import (
+    ConfigError,
+    StoreError,
+    UnsupportedIndex,
+    cause_of,
+)
 from vecbench.filters import OPERATORS
 from vecbench.index import HNSW, Index
 from vecbench.spec import CollectionSpec, hashed_name
@@ -57,7 +62,7 @@ class ChromaStore(VectorStore):
             max_batch = int(connection.client.get_max_batch_size())
         except Exception as e:
             connection.close()
-            raise self._translate(e, "connecting") from e
+            raise self._translate(e, "connecting") from cause_of(e, self._hidden())
         self.capabilities = replace(
             _CAPABILITIES,
             ef_search="collection" if connection.reopens else "none",
@@ -140,10 +145,13 @@ class ChromaStore(VectorStore):
             try:
                 client.delete_collection(_PREFIX + hashed_name(name))
             except Exception as e:  # the base class must see a missing collection as such
-                raise self._translate(e, f"dropping collection {name!r}") from e
+                raise self._translate(e, f"dropping collection {name!r}") from cause_of(e, self._hidden())
 
     def _close(self) -> None:
         self._connection.close()
+
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._connection.secret,)
 
     def _translate(self, error: Exception, doing: str) -> StoreError:
         return translate_error(error, doing, self._connection.secret)

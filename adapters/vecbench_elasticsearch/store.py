@@ -19,6 +19,7 @@ from vecbench.errors import (
     ConnectionFailed,
     StoreError,
     UnsupportedIndex,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS
@@ -134,7 +135,7 @@ class ElasticsearchStore(VectorStore):
             ours = translate_error(e, "connecting", target, secrets) or ConnectionFailed(
                 f"elasticsearch: something else than Elasticsearch answers at {target}: {mask(e, secrets)[:200]}"
             )
-            raise ours from e
+            raise ours from cause_of(e, secrets)
         info = StoreInfo(
             name="elasticsearch",
             label="elasticsearch",
@@ -210,6 +211,9 @@ class ElasticsearchStore(VectorStore):
         finally:
             if self._service is not None:
                 self._service.stop()
+
+    def _hidden(self) -> tuple[str | None, ...]:
+        return self._secrets
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, self._info.target, self._secrets)

@@ -24,6 +24,7 @@ from vecbench.errors import (
     StoreRejected,
     StoreTimeout,
     UnsupportedIndex,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS
@@ -155,6 +156,9 @@ class _Store(VectorStore):
     def _close(self) -> None:
         self._link.client.close()
 
+    def _hidden(self) -> tuple[str | None, ...]:
+        return self._link.secrets
+
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(self.name, error, doing, self._link.secrets)
 
@@ -232,9 +236,9 @@ class MilvusStore(_Store):
         except Exception as e:
             ours = translate_error(cls.name, e, f"connecting to {target}", secrets)
             if isinstance(ours, ConnectionFailed | StoreTimeout):
-                raise ours from e
-            said = mask(str(e), secrets)
-            raise ConnectionFailed(f"milvus: something else than Milvus answers at {target}: {said}") from e
+                raise ours from cause_of(e, secrets)
+            said, cause = mask(str(e), secrets), cause_of(e, secrets)
+            raise ConnectionFailed(f"milvus: something else than Milvus answers at {target}: {said}") from cause
         if "lite" in told.partition("-")[0]:
             client.close()
             raise ConnectionFailed(f"milvus: Milvus Lite ({told}) answers at {target}; it is another engine")

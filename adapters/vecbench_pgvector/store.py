@@ -22,6 +22,7 @@ from vecbench.errors import (
     StoreError,
     StoreTimeout,
     UnsupportedIndex,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS
@@ -153,7 +154,7 @@ class PgvectorStore(VectorStore):
             if isinstance(e, StoreError):
                 raise
             kind = StoreTimeout if isinstance(e, self.pg.errors.ConnectionTimeout) else ConnectionFailed
-            raise kind(f"pgvector: {doing} failed: {words(e, self._secret)}") from e
+            raise kind(f"pgvector: {doing} failed: {words(e, self._secret)}") from cause_of(e, self._hidden())
         return session
 
     def _require_extension(self, connection: Any) -> None:
@@ -167,12 +168,12 @@ class PgvectorStore(VectorStore):
                 raise ConnectionFailed(
                     f"pgvector: the extension is not in this database, and the account may not create it; let an "
                     f"administrator run there: CREATE EXTENSION vector ({words(e, self._secret)})"
-                ) from e
+                ) from cause_of(e, self._hidden())
             except (self.pg.errors.FeatureNotSupported, self.pg.errors.UndefinedFile) as e:
                 raise ConnectionFailed(
                     f"pgvector: PostgreSQL at {self._target} does not have the extension installed "
                     f"({words(e, self._secret)}); see https://github.com/pgvector/pgvector#installation"
-                ) from e
+                ) from cause_of(e, self._hidden())
         held = connection.execute(ask).fetchone()[0]
         if tuple(int(n) for n in held.split(".")[:2]) < _OLDEST:
             raise ConnectionFailed(
@@ -250,6 +251,9 @@ class PgvectorStore(VectorStore):
         finally:
             if self._service is not None:
                 self._service.stop()
+
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._secret,)
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(self.pg, error, doing, self._secret)

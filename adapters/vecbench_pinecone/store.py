@@ -21,6 +21,7 @@ from vecbench.errors import (
     StoreRejected,
     StoreTimeout,
     UnsupportedIndex,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS
@@ -110,7 +111,7 @@ class PineconeStore(VectorStore):
             list(client.indexes.list())
         except Exception as e:
             client.close()
-            raise _not_connected(e, f"connecting to {target}", key) from e
+            raise _not_connected(e, f"connecting to {target}", key) from cause_of(e, [key])
         except BaseException:
             client.close()
             raise
@@ -231,6 +232,9 @@ class PineconeStore(VectorStore):
                 self._opened.popitem()[1].client.close()
         self._client.close()
 
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._key,)
+
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, self._key)
 
@@ -255,7 +259,7 @@ def _client(key: str, url: str | None, timeout: float) -> Any:
         retries = pinecone.RetryConfig(max_wait=max(0.25, timeout / 12))
         return pinecone.Pinecone(api_key=key, host=url, timeout=timeout / 6, retry_config=retries)
     except Exception as e:
-        raise ConfigError(f"pinecone: {mask(str(e), key)}") from e
+        raise ConfigError(f"pinecone: {mask(str(e), key)}") from cause_of(e, [key])
 
 
 def _not_connected(error: Exception, doing: str, key: str) -> StoreError:

@@ -58,6 +58,7 @@ class EdgeEngine:
         max_batch=2_000,
     )
     native: Any = None
+    secret: str | None = None
 
     def __init__(self, path: str | Path | None) -> None:
         self.qe: Any = import_client("qdrant_edge", store="qdrant", extra="qdrant")

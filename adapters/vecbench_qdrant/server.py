@@ -24,6 +24,7 @@ from vecbench.errors import (
     StoreTimeout,
     UnsupportedIndex,
     UnsupportedOperation,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS, Filter
@@ -86,7 +87,7 @@ class ClientEngine:
         self.models: Any = import_client("qdrant_client.models", store="qdrant", extra="qdrant")
         self.dialect = ClientDialect(self.models)
         self.capabilities = replace(_SERVER, persistent=False, concurrent_writers=False) if local else _SERVER
-        self._secret = secret
+        self.secret = secret
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -133,7 +134,7 @@ class ClientEngine:
                 check_compatibility=False,  # it warns; the version is asked for below
             )
         except (ValueError, TypeError) as e:
-            raise ConfigError(f"qdrant: {mask(redact(str(e)), api_key)}") from e
+            raise ConfigError(f"qdrant: {mask(redact(str(e)), api_key)}") from cause_of(e, [api_key])
         try:
             engine_version = str(client.info().version)
             client.get_collections()
@@ -146,7 +147,7 @@ class ClientEngine:
                 else ConnectionFailed(
                     f"qdrant: something else than Qdrant answers at {target}: {mask(redact(str(e)), api_key)[:200]}"
                 )
-            ) from e
+            ) from cause_of(e, [api_key])
         info = StoreInfo(
             name="qdrant",
             label="qdrant",
@@ -211,7 +212,7 @@ class ClientEngine:
 
     def translate(self, error: Exception, doing: str) -> StoreError | None:
         """See `Engine`; the key is masked in whatever the server says."""
-        return translate_error(error, doing, self._secret)
+        return translate_error(error, doing, self.secret)
 
 
 class ClientCollection(ClientWords):

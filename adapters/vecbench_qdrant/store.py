@@ -21,6 +21,7 @@ class Engine(Protocol):
     capabilities: Capabilities
     info: StoreInfo
     native: Any
+    secret: str | None
 
     def create(self, store: VectorStore, spec: CollectionSpec) -> Collection:
         """Create a collection that does not exist yet."""
@@ -118,6 +119,9 @@ class QdrantStore(VectorStore):
 
     def _close(self) -> None:
         self._engine.close()
+
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._engine.secret,)
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return self._engine.translate(error, doing)

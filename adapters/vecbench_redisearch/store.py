@@ -23,6 +23,7 @@ from vecbench.errors import (
     ConnectionFailed,
     StoreError,
     UnsupportedIndex,
+    cause_of,
     redact,
 )
 from vecbench.filters import OPERATORS
@@ -154,11 +155,11 @@ class RedisearchStore(VectorStore):
                 raise ConnectionFailed(
                     f"redisearch: the server at {target} has no query engine; it takes Redis 8 or Redis Stack, or one "
                     "with the module redisearch.so"
-                ) from e
+                ) from cause_of(e, [secret])
             ours = translate_error(e, "connecting", target, secret)
             if ours is None:
                 raise
-            raise ours from e
+            raise ours from cause_of(e, [secret])
         info = StoreInfo(
             name="redisearch",
             label="redisearch",
@@ -251,6 +252,9 @@ class RedisearchStore(VectorStore):
                 self._service.stop()
             if self._lock is not None:
                 self._lock.release()
+
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._secret,)
 
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, self._info.target, self._secret)

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from vecbench.errors import CollectionNotFound, ConfigError, ConnectionFailed, StoreError, StoreTimeout, redact
+from vecbench.errors import (
+    CollectionNotFound,
+    ConfigError,
+    ConnectionFailed,
+    StoreError,
+    StoreTimeout,
+    cause_of,
+    redact,
+)
 from vecbench.store import import_client
 from vecbench_weaviate.faults import mask, translate_error
 
@@ -128,7 +136,7 @@ def connect(address: Address, api_key: str | None, timeout: float) -> Any:
         if ours is None or isinstance(ours, CollectionNotFound):  # no Weaviate would say so
             text = mask(redact(f"{type(e).__name__}: {e}"), api_key)[:300]
             ours = ConnectionFailed(f"weaviate: {doing} failed: something else answers there: {text}")
-        raise ours from e
+        raise ours from cause_of(e, [api_key])
     return client
 
 
@@ -143,5 +151,7 @@ def _check(client: Any, address: Address, api_key: str | None) -> None:
         if isinstance(ours, CollectionNotFound):
             return
         if isinstance(ours, StoreTimeout):
-            raise StoreTimeout(f"weaviate: {address.grpc_host}:{address.grpc_port} does not answer as gRPC") from e
+            raise StoreTimeout(
+                f"weaviate: {address.grpc_host}:{address.grpc_port} does not answer as gRPC"
+            ) from cause_of(e, [api_key])
         raise

@@ -198,6 +198,9 @@ class WeaviateStore(VectorStore):
     def _close(self) -> None:
         self._owned.close()
 
+    def _hidden(self) -> tuple[str | None, ...]:
+        return (self._secret,)
+
     def _translate(self, error: Exception, doing: str) -> StoreError | None:
         return translate_error(error, doing, secret=self._secret, away=self.address.unreachable)
 

@@ -22,7 +22,6 @@ from vecbench.errors import (
     ConfigError,
     ConnectionFailed,
     PartialWriteError,
-    StoreError,
     StoreTimeout,
 )
 from vecbench.filters import Exists
@@ -75,7 +74,7 @@ def test_something_else_answers(status: int, body: bytes, words: str) -> None:
     with serving(says(status, body)) as other, pytest.raises(ConnectionFailed, match=words) as caught:
         ChromaStore.open(url=other.url, api_key=SECRET, timeout=5)
     assert other.url in str(caught.value)
-    assert SECRET not in said(caught.value, StoreError)
+    assert SECRET not in said(caught.value)
 
 
 def test_the_key_is_sent_and_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.pinecone_spec import SpecServer
 from tests.scripted_http import says, serving
-from vecbench.errors import ConfigError, ConnectionFailed, StoreError, StoreTimeout
+from vecbench.errors import ConfigError, ConnectionFailed, StoreTimeout
 from vecbench_pinecone import PineconeStore
 
 from .pinecone_parts import make
@@ -92,7 +92,7 @@ def test_a_server_that_stays_silent_is_given_up() -> None:
 def test_something_else_answers(status: int, page: bytes) -> None:
     with serving(says(status, page, "text/html")) as other, pytest.raises(ConnectionFailed) as caught:
         PineconeStore.open(url=other.url, api_key="hush", timeout=2)
-    assert "hush" not in said(caught.value, StoreError)
+    assert "hush" not in said(caught.value)
 
 
 def test_what_answers_on_this_machine_is_no_pinecone(store: PineconeStore) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.pinecone_spec import Fault, Knobs, Lag, SpecServer
-from vecbench.errors import ConnectionFailed, PartialWriteError, StoreError, StoreRejected, StoreTimeout
+from vecbench.errors import ConnectionFailed, PartialWriteError, StoreRejected, StoreTimeout
 from vecbench.filters import Gt
 from vecbench.types import Records
 from vecbench_pinecone import PineconeStore
@@ -161,7 +161,7 @@ def test_a_service_that_fails_is_told(  # noqa: PLR0917  fixtures and parameters
     knobs.faults = [Fault(status, "/query", times=10, retry_after=0.02, message=f"injected, for {key}")]
     with pytest.raises(error, match=told) as caught:
         docs.search(ONE)
-    assert key not in said(caught.value, StoreError)
+    assert key not in said(caught.value)
 
 
 @pytest.fixture

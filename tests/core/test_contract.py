@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from vecbench.errors import (
     StoreClosed,
     StoreError,
     StoreRejected,
+    cause_of,
     redact,
 )
 from vecbench.index import index_from_dict, index_to_dict, parse_index
@@ -212,6 +214,49 @@ def test_secrets_are_masked() -> None:
     for secret in ("hunter2", "abc123", "tok-9", "swordfish"):
         assert secret not in masked
     assert "n=1" in masked
+
+
+def _behind(text: str) -> ValueError:
+    """An error whose own words are harmless, with others behind it, two of which cause each other."""
+    first, second = ValueError("harmless"), KeyError(text)
+    first.__cause__, second.__context__ = second, first
+    return first
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("you sent the key sesame"),
+        _behind("sesame"),
+        PartialWriteError("one in", accepted=["id4"], failed=["id3", "id5"]),
+        StoreRejected("ours"),
+    ],
+)
+@pytest.mark.parametrize("calls", [0, 1])  # a part was accepted before, or none
+def test_no_traceback_tells_what_the_store_was_opened_with(
+    fault: Exception, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may repeat a key in its answer, which the client's error then quotes: it is no cause of ours."""
+    if isinstance(fault, StoreError):
+        fault.__cause__ = _behind("open sesame")
+    collection = flaky(fault)
+    monkeypatch.setattr(collection.store, "_hidden", lambda: (None, "", "sesame"))
+    collection.calls = calls
+    with pytest.raises(StoreError) as caught:
+        collection.upsert(records(7))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "sesame" not in shown
+    assert type(fault).__name__ in shown or isinstance(caught.value, PartialWriteError)
+
+
+def test_a_cause_without_a_secret_stays() -> None:
+    error = _behind("nothing")
+    assert cause_of(error, ["sesame"]) is error
+    assert cause_of(error, []) is error
+    assert cause_of(_behind("sesame"), ["sesame"]) is None
+    shown = ValueError("harmless")
+    shown.__context__, shown.__suppress_context__ = KeyError("sesame"), True  # a traceback does not show it
+    assert cause_of(shown, ["sesame"]) is shown
 
 
 def test_aio_runs_beside_the_loop() -> None:
