@@ -283,6 +283,8 @@ class Search:
         """Find candidates among blocks for the queries of a tile, but for those that are `done`, bool (q,)."""
         floats, bools = self._scores.get()
         slacks: dict[tuple[float, float], _Floats] = {}
+        limits: dict[tuple[float, float], Vectors] = {}  # as long as no floor rises
+        gathered = _Gathered(tile)
         try:
             for block in blocks:
                 side, shape = tile.side(block.scale), (len(tile.queries), len(block.rows))
@@ -294,15 +296,18 @@ class Search:
                 slack = slacks[key]
                 if shape[1] >= self.k and np.isneginf(tile.found.floor).any():
                     tile.found.raise_floor(_kth(scores, self.k, slack, side))
-                limits = tile.found.limits(slack, side.factor)
-                if done is not None:
-                    limits[done] = np.inf
-                np.greater_equal(scores, limits[:, None], out=near)
+                    limits.clear()
+                if key not in limits:
+                    limits[key] = tile.found.limits(slack, side.factor)
+                    if done is not None:
+                        limits[key][done] = np.inf
+                np.greater_equal(scores, limits[key][:, None], out=near)
                 hits = np.flatnonzero(near)
-                if len(hits):
-                    which = hits // shape[1]
-                    found = block.numbers[hits - which * shape[1]]
-                    _keep(tile, which, found, scores.reshape(-1)[hits], slack=slack, side=side)
+                which = hits // shape[1]
+                found = block.numbers[hits - which * shape[1]]
+                if gathered.take(which, found, scores.reshape(-1)[hits], slack=slack, side=side):
+                    limits.clear()
+            gathered.hand_over()
         finally:
             self._scores.put((floats, bools))
 
@@ -314,9 +319,8 @@ class Search:
         numbers = np.concatenate([block.numbers for block in blocks])
         reach, scale = max(block.reach for block in blocks), blocks[0].scale
         count = min(self.k + _MORE, len(numbers))
-        scores, columns = largest(
-            np.concatenate([tile.side(scale).rows for tile in self._tiles]), self._room[: len(numbers)], count
-        )
+        queries = np.ascontiguousarray(np.concatenate([tile.side(scale).rows for tile in self._tiles]))
+        scores, columns = largest(queries, self._room[: len(numbers)], count)
 
         def take(tile: _Tile) -> None:
             side, part = tile.side(scale), slice(tile.start, tile.start + len(tile.queries))
@@ -329,9 +333,9 @@ class Search:
             limits = tile.found.limits(slack, side.factor)
             done = (its[:, -1] < limits) | (count == len(numbers))
             which, column = np.nonzero((its >= limits[:, None]) & done[:, None])
-            if len(which):
-                found = numbers[columns[part][which, column]]
-                _keep(tile, which, found, its[which, column], slack=slack, side=side)
+            gathered = _Gathered(tile)
+            gathered.take(which, numbers[columns[part][which, column]], its[which, column], slack=slack, side=side)
+            gathered.hand_over()
             if not done.all():
                 self._multiply(tile, blocks, done)
 
@@ -344,6 +348,29 @@ def _kth(scores: Vectors, k: int, slack: _Floats, side: Side) -> _Floats:
     return np.asarray((np.partition(scores, at, axis=1)[:, at] - slack) / side.factor)
 
 
-def _keep(tile: _Tile, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> None:
-    wide, off = scores / side.factor[which], (slack / side.factor)[which]
-    tile.found.add(which, rows, wide - off, wide + off)
+class _Gathered:
+    """What blocks give to a tile, kept back until it is about a row for each query: handing over has its own price."""
+
+    def __init__(self, tile: _Tile) -> None:
+        self._tile, self._count = tile, 0
+        self._parts: list[tuple[_Rows, _Rows, _Floats, _Floats]] = []
+
+    def take(self, which: _Rows, rows: _Rows, scores: Vectors, *, slack: _Floats, side: Side) -> bool:
+        """Take some more, `which` ascending; whether all was handed over, so that floors may have risen."""
+        wide, off = scores / side.factor[which], (slack / side.factor)[which]
+        self._parts.append((which, rows, wide - off, wide + off))
+        self._count += len(which)
+        if self._count < len(self._tile.queries):
+            return False
+        self.hand_over()
+        return True
+
+    def hand_over(self) -> None:
+        """Let what was gathered be candidates."""
+        if self._count:
+            which, rows, low, high = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+            if len(self._parts) > 1:
+                order = np.argsort(which, kind="stable")
+                which, rows, low, high = which[order], rows[order], low[order], high[order]
+            self._tile.found.add(which, rows, low, high)
+        self._parts, self._count = [], 0

@@ -38,8 +38,9 @@ class Block:
 class Side:
     """Some queries, ready to be multiplied with blocks of one scale.
 
-    rows: matrix float32 (q, width). factor: the product is the score times this power of two, float64 (q,). shrink: the
-    power of two in each query alone. norms: of the rows, without the column that carries the base's squares.
+    rows: matrix float32 (q, width), in Fortran's order. factor: the product is the score times this power of two,
+    float64 (q,). shrink: the power of two in each query alone. norms: of the rows, without the column that carries the
+    base's squares.
     """
 
     rows: Vectors
@@ -90,7 +91,7 @@ class Products:
         smallest = 0.0 if euclidean else 1 / _PLAIN  # a small query beside the base's squares may as well be zero
         plain = (largest <= _PLAIN) & (largest >= smallest) | (largest == 0)
         shrink = np.where(plain, 1.0, np.ldexp(1.0, -np.frexp(largest)[1]))
-        rows = np.empty((len(wide), self.width), np.float32)
+        rows = np.empty((self.width, len(wide)), np.float32).T  # in this order BLAS is one or two percent faster
         rows[:, : self.dim] = scaled * shrink[:, None]
         norms = np.sqrt(np.einsum("ij,ij->i", rows[:, : self.dim], rows[:, : self.dim], dtype=np.float64))
         if euclidean:
