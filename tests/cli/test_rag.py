@@ -104,6 +104,12 @@ def test_how_it_is_searched_is_chosen(run: Run) -> None:
     refused = run("rag", "ask", question, "--where", "travel.txt")
     assert (refused.exit_code, "is no condition like year>=2024" in refused.stderr) == (2, True)
     assert run("rag", "ask", question, "--retriever", "guess").exit_code == 2
+    by_store = ["--retriever", "native-lexical", "--words-language", "simple"]
+    told = json.loads(run("rag", "ask", "second class", *by_store, "--json").stdout)
+    assert [p["source"] for p in told["passages"]] == ["travel.txt"]
+    assert "indexed as simple" in run("rag", "ask", question, "--retriever", "native-hybrid").stderr
+    refused = run("rag", "ask", question, "--words-language", "german")
+    assert (refused.exit_code, "words_language is for 'native-hybrid'" in refused.stderr) == (2, True)
     other = ["--store", "faiss", "--path", "kb2"]
     assert run("rag", "add", "docs", *other).exit_code == 0
     native = run("rag", "ask", question, *other, "--retriever", "native-hybrid")

@@ -78,6 +78,15 @@ _Retriever = Annotated[
     Retrieving,
     typer.Option("--retriever", help="What is searched; native: the words by the store itself, where it can."),
 ]
+_WordsLanguage = Annotated[
+    str | None,
+    typer.Option(
+        "--words-language",
+        metavar="NAME",
+        help="What the store itself takes the words for, with a native retriever.  [default: english]",
+        show_default=False,
+    ),
+]
 _Rerank = Annotated[
     Reranking | None, typer.Option("--rerank", help="Put the best passages in a better order, before the first k.")
 ]
@@ -161,6 +170,7 @@ def ask(
     embedder: _Embedder = None,
     where: _Where = None,
     retriever: _Retriever = "hybrid",
+    words_language: _WordsLanguage = None,
     rerank: _Rerank = None,
     k: _K = 6,
     llm: _Model = None,
@@ -172,7 +182,7 @@ def ask(
     from vecbench.cli.conditions import conditions
 
     chosen = conditions(where or ())
-    answering = _Answering(llm, language, retriever, rerank)
+    answering = _Answering(llm, language, retriever, words_language, rerank)
     with _open(store, path, collection, embedder, answering) as opened:
         answer = opened.ask(question, k=k, where=chosen, budget_ms=budget_ms)
     if as_json:
@@ -191,6 +201,7 @@ def chat(
     embedder: _Embedder = None,
     where: _Where = None,
     retriever: _Retriever = "hybrid",
+    words_language: _WordsLanguage = None,
     rerank: _Rerank = None,
     k: _K = 6,
     llm: _Model = None,
@@ -202,7 +213,7 @@ def chat(
     from vecbench.rag.types import Message
 
     chosen, history = conditions(where or ()), list[Message]()
-    answering = _Answering(llm, language, retriever, rerank)
+    answering = _Answering(llm, language, retriever, words_language, rerank)
     with _open(store, path, collection, embedder, answering) as opened:
         for question in _questions():
             pieces = opened.stream(question, k=k, where=chosen, budget_ms=budget_ms, history=history)
@@ -243,6 +254,7 @@ class _Answering:
     llm: str | None
     language: Language
     retriever: Retrieving
+    words_language: str | None
     reranker: Reranking | None
 
 
@@ -266,6 +278,7 @@ def _open(
             "llm": None if answering.llm is None else OpenAIChat(answering.llm),
             "language": answering.language,
             "retriever": answering.retriever,
+            "words_language": answering.words_language,
             "reranker": CrossEncoderReranker() if answering.reranker == "cross-encoder" else answering.reranker,
         }
     with ExitStack() as closed_at_end:
