@@ -196,6 +196,37 @@ def test_a_folder_of_documents_becomes_passages_and_held_out_queries(home: Path)
     assert datasets("add", str(folder)).exit_code == 2
 
 
+def test_a_folder_of_documents_is_measured_as_it_is(home: Path) -> None:
+    """Without a name: cut anew each time, so that it is what the folder holds now."""
+    folder = home / "My Handbook"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"part{number}.txt").write_text(f"Rule {number}: the door of room {number} is closed at night.")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main.app, arguments)
+
+    options = ["--metric", "euclidean", "--rounds", "1", "--ef", "16", "--no-exact", "--json", "--quiet"]
+    done = run("run", "-s", "faiss", "-d", str(folder), *options, "-o", "r.json")
+    assert done.exit_code == 0, done.output
+    assert f"cut: 30 documents of {folder}, 30 passages" in done.stderr
+    report = json.loads(done.stdout)
+    assert (report["plan"]["dataset"], report["dataset"]["n_base"], report["dataset"]["n_queries"]) == (
+        "my-handbook", 27, 3,
+    )  # fmt: skip
+    assert report["cases"][0]["settings"][0]["recall_mean"] == 1
+    (folder / "part0.txt").unlink()
+    truth = run("truth", "My Handbook", "--k", "5", "--metric", "cosine", "--quiet")
+    assert truth.exit_code == 0, truth.output
+    assert "cut: 29 documents" in truth.stderr
+    assert datasets("check", str(folder)).exit_code == 0
+    shown = datasets("My Handbook", "--json")
+    assert json.loads(shown.stdout)["n_base"] == 26
+    kept = [path.name for path in (home / "cache").rglob("corpus*")]
+    assert kept == ["corpus.jsonl"]
+    assert "my-handbook" not in dataset_names()
+
+
 def test_a_folder_of_one_passage_is_too_little(home: Path) -> None:
     (home / "notes").mkdir()
     (home / "notes" / "a.txt").write_text("One.")

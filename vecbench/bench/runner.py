@@ -23,7 +23,7 @@ from vecbench.bench.plan import Plan, Setting
 from vecbench.bench.press import Pass, clients_for
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
 from vecbench.bench.rows import save_rows
-from vecbench.dataset import Dataset
+from vecbench.dataset import Dataset, DatasetSource
 from vecbench.errors import BenchmarkError, redact
 from vecbench.geometry import measure
 from vecbench.index import Flat, NativeIndex, index_to_dict
@@ -34,16 +34,17 @@ from vecbench.types import Metric
 __all__ = ["Event", "run"]
 
 
-def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | None = None) -> Report:
+def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | DatasetSource | None = None) -> Report:
     """Measure what the plan says and return the report, failed cases included.
 
     A store that fails leaves its error in its case; the others go on. On KeyboardInterrupt the complete rounds are kept
-    and the report says `interrupted`. dataset: use this one instead of the plan's name. Raises `DatasetError`, and
-    `BenchmarkError` where the harness's own cost cannot be measured.
+    and the report says `interrupted`. dataset: use, or load, this one instead of the plan's name. Raises
+    `DatasetError`, and `BenchmarkError` where the harness's own cost cannot be measured.
     """
     tell = on_event or (lambda _event: None)
     tell(Event("data set", "loading", 0, 1, plan.dataset))
-    data = with_queries(dataset if dataset is not None else dataset_source(plan.dataset).load(), plan.queries)
+    found = dataset_source(plan.dataset) if dataset is None else dataset
+    data = with_queries(found.load() if isinstance(found, DatasetSource) else found, plan.queries)
     report = Report(
         vecbench_version=vecbench.__version__,
         started_utc=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -58,10 +58,11 @@ def datasets(
       vecbench datasets
       vecbench datasets glosses-10k
     """
+    from vecbench.cli.documents import found_source
     from vecbench.registry import dataset_names, dataset_source
 
     if name is not None:
-        _details(dataset_source(name), as_json=as_json)
+        _details(found_source(name), as_json=as_json)
         return
     sources = []
     for known in dataset_names():
@@ -208,7 +209,7 @@ def add(
     from vecbench.cli.documents import gathered
     from vecbench.formats.layout import DocumentsFound
     from vecbench.registry import dataset_names
-    from vecbench.sources import path_source, pinned, register, slug
+    from vecbench.sources import data_home, path_source, pinned, register, slug
 
     where = Path(path)
     taken = {*dataset_names(), *group_names()}
@@ -222,7 +223,9 @@ def add(
         called = name or slug(where.resolve().name)
         if called in taken:
             raise DatasetError(f"a data set is called {called!r} already; give another --name") from None
-        source = path_source(gathered(where, called), name=called, queries=queries, metric=_metric(metric))
+        source = path_source(
+            gathered(where, data_home() / called), name=called, queries=queries, metric=_metric(metric)
+        )
     if source.recipe is None or not source.recipe.files:
         source = pinned(source)
     card = register(source, taken)
@@ -245,10 +248,10 @@ def check(
     Exit code 1: something is wrong; every finding is listed.
     """
     from vecbench.cli.checking import findings
-    from vecbench.registry import dataset_source
+    from vecbench.cli.documents import found_source
 
     found = []
-    for finding in findings(dataset_source(name)):
+    for finding in findings(found_source(name)):
         found.append(finding)
         if not as_json:
             console().print(f"{finding.state:<5} {finding.what}: {finding.detail}", soft_wrap=True)

@@ -19,9 +19,15 @@ def run(
         list[str],
         typer.Option("--stores", "-s", metavar="LIST", help="all, or with commas between: name, name:mode, name=url."),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help="See `vecbench datasets`.")] = (
-        "glosses-10k"
-    ),
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            "-d",
+            metavar="NAME|PATH",
+            help="See `vecbench datasets`; or vectors, texts, a folder of documents.",
+        ),
+    ] = ("glosses-10k"),
     metric: MetricNames = None,
     k: Annotated[int, typer.Option("--k", help="Neighbours asked for by each query.")] = 10,
     index: Annotated[
@@ -114,9 +120,9 @@ def run(
     """
     # All that can be wrong with the command line is found before anything runs.
     refs = checked_stores(stores)
-    from vecbench.registry import dataset_source
+    from vecbench.cli.documents import found_source
 
-    source = dataset_source(dataset)
+    source = found_source(dataset)
     path = _result_path(out, source.name)
     require_writable(path, force=force)
 
@@ -150,7 +156,7 @@ def run(
     from vecbench.cli.tables import show_report
 
     with showing(quiet=quiet) as on_event:
-        report = runner.run(plan, on_event=on_event)
+        report = runner.run(plan, on_event=on_event, dataset=source)
     try:
         report.save(path)
     except OSError as e:

@@ -26,7 +26,9 @@ _LEAST_MB = 64
 
 
 def truth(
-    dataset: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set; see `vecbench datasets`.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="A data set, see `vecbench datasets`; or a file or folder.")
+    ],
     *,
     metric: MetricNames = None,
     k: Annotated[int, typer.Option("--k", help="Neighbours of each query, nearest first.")] = 100,
@@ -65,10 +67,10 @@ def truth(
       vecbench truth ./base.fvecs --metric euclidean --k 1000
       vecbench truth ./base.fbin --on ray://head:10001
     """
-    from vecbench.registry import dataset_source
+    from vecbench.cli.documents import found_source
     from vecbench.work import open_workers
 
-    source = dataset_source(dataset)
+    source = found_source(dataset)
     asked = metrics(metric, source.card.metric)
     for option, number, least in (("--k", k, 1), ("--threads", threads, 1), ("--memory", memory, _LEAST_MB)):
         if number is not None and number < least:

@@ -58,8 +58,8 @@ def _reader(path: Path) -> str:
             return "hdf5"
         raise DocumentsFound(
             f"{path} has none of the known layouts (corpus.jsonl; train.parquet; base and query vectors; one HDF5 "
-            f"file). A folder of documents is added with `vecbench datasets add {path} --name NAME`, which cuts and "
-            f"embeds them"
+            f"file). Documents are cut and embedded by `vecbench run --dataset {path}`, and given a name by "
+            f"`vecbench datasets add {path} --name NAME`"
         )
     for suffixes, reader in (
         (VECTOR_SUFFIXES, "vectors"),
