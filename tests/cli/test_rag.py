@@ -15,11 +15,13 @@ from tests.scripted_http import Handler, serving
 from vecbench import F
 from vecbench.cli.conditions import conditions
 from vecbench.cli.main import app
-from vecbench.errors import ConfigError
+from vecbench.embed.pairs import PublishedPairModel
+from vecbench.errors import ConfigError, WeightsNotFound
 from vecbench.filters import And, Filter
 from vecbench.rag import Rag
 from vecbench.rag.answer.templates import TEMPLATES
 from vecbench.rag.pipeline import RetrieverName
+from vecbench.rag.split import next_sentence
 
 Run = Callable[..., Result]
 
@@ -114,6 +116,27 @@ def test_how_it_is_searched_is_chosen(run: Run) -> None:
     assert run("rag", "add", "docs", *other).exit_code == 0
     native = run("rag", "ask", question, *other, "--retriever", "native-hybrid")
     assert (native.exit_code, "faiss keeps a document as it is" in native.stderr) == (1, True)
+
+
+def test_how_documents_are_cut_is_chosen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `split` shows it; the other way later, and all that is there is cut anew."""
+    text = "The notice period is three months. " * 3 + "Work begins at nine. Work ends at five."
+    Path("docs/contract.md").write_text(text)
+    cut = ["--by", "sentence", "--size", "60"]
+    added = json.loads(run("rag", "add", "docs", *cut, "--json").stdout)
+    shown = [json.loads(run("split", f"docs/{f}", *cut, "--json").stdout) for f in ("contract.md", "travel.txt")]
+    assert len(shown[0]) > 2
+    assert added["chunks_embedded"] == sum(map(len, shown))
+    again = json.loads(run("rag", "add", "docs", "--by", "discourse", "--size", "200", "--json").stdout)
+    assert (again["changed"], again["unchanged"]) == (2, 0)
+
+    def nowhere(model: PublishedPairModel) -> None:
+        raise WeightsNotFound(f"{model.files.name} is not here")
+
+    monkeypatch.setattr(next_sentence, "find_pair_model", nowhere)
+    for command in (["rag", "add", "docs"], ["split", "docs/contract.md"]):
+        missing = run(*command, "--by", "next-sentence")
+        assert (missing.exit_code, missing.stderr) == (1, "error: bert-base-uncased is not here\n")
 
 
 def test_names_are_those_of_the_library() -> None:

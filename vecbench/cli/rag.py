@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from vecbench.cli.output import complain, console, print_json
+from vecbench.cli.split import BySense, splitter_by_sense
 from vecbench.errors import ConfigError, EmbedderMismatch
 
 if TYPE_CHECKING:
     from vecbench.rag import Rag
-    from vecbench.rag.types import Answer
+    from vecbench.rag.types import Answer, Splitter
 
 __all__ = ["rag"]
 
@@ -105,6 +106,15 @@ def add(
     path: _Path = "kb",
     collection: _Collection = "rag",
     embedder: _Embedder = None,
+    by: Annotated[
+        BySense | None,
+        typer.Option(
+            "--by",
+            help="Cut so, as `vecbench split` shows.  [default: recursively, in tokens of the embedder]",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="The most of a passage in characters, with --by.")] = 800,
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what is no longer in the folder.")] = True,
     pattern: Annotated[
         str, typer.Option("--pattern", metavar="GLOB", help="Which files of the folder, say '*.md'.")
@@ -126,9 +136,13 @@ def add(
     """
     if not what.exists():
         raise ConfigError(f"{what}: there is no such file or folder")
+    splitter = None if by is None else splitter_by_sense(by, size)
     unreadable: list[Any] = []
     out = console(stderr=True)
-    with _open(store, path, collection, embedder) as opened, out.status("loading the model …") as status:
+    with (
+        _open(store, path, collection, embedder, splitter=splitter) as opened,
+        out.status("loading the model …") as status,
+    ):
 
         def show(now: Any) -> None:
             tokens = "" if now.tokens is None else f", {now.tokens:,} tokens embedded"
@@ -260,7 +274,13 @@ class _Answering:
 
 @contextmanager
 def _open(
-    store: str, path: str | None, collection: str, embedder: str | None, answering: _Answering | None = None
+    store: str,
+    path: str | None,
+    collection: str,
+    embedder: str | None,
+    answering: _Answering | None = None,
+    *,
+    splitter: Splitter | None = None,
 ) -> Iterator[Rag]:
     """The documents of a collection. answering: None makes the collection where it is not there; asking does not."""
     from vecbench.embed import embedder_named
@@ -272,9 +292,9 @@ def _open(
     options: dict[str, Any] = {} if ref.url is not None else {"path": path}
     if answering and ref.url is None and path is not None and not Path(path).exists():
         raise ConfigError(f"{path}: nothing was added there yet; `vecbench rag add PATH` does")
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"splitter": splitter}
     if answering:
-        chosen = {
+        chosen |= {
             "llm": None if answering.llm is None else OpenAIChat(answering.llm),
             "language": answering.language,
             "retriever": answering.retriever,
