@@ -106,6 +106,8 @@ def test_how_it_is_searched_is_chosen(run: Run) -> None:
     refused = run("rag", "ask", question, "--where", "travel.txt")
     assert (refused.exit_code, "is no condition like year>=2024" in refused.stderr) == (2, True)
     assert run("rag", "ask", question, "--retriever", "guess").exit_code == 2
+    unknown = run("rag", "ask", question, "--rerank", "magic")
+    assert (unknown.exit_code, "no reranker is called 'magic'" in unknown.stderr) == (2, True)
     by_store = ["--retriever", "native-lexical", "--words-language", "simple"]
     told = json.loads(run("rag", "ask", "second class", *by_store, "--json").stdout)
     assert [p["source"] for p in told["passages"]] == ["travel.txt"]

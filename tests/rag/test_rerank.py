@@ -18,7 +18,7 @@ import vecbench.rag.rerank
 from tests.scripted_http import Handler, Server, says, serving
 from vecbench.endpoint import asked_wait_seconds
 from vecbench.errors import ConfigError, MissingDependency, ModelError
-from vecbench.rag.rerank import CrossEncoderReranker, HostedReranker, LexicalReranker
+from vecbench.rag.rerank import CrossEncoderReranker, HostedReranker, LexicalReranker, reranker_named
 from vecbench.rag.rerank.hosted import VENDORS
 from vecbench.rag.types import Passage, Reranker
 
@@ -352,6 +352,26 @@ def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingDependency, match=r"pip install 'vecbench\[rag\]'"):
         HostedReranker("cohere", "m", base_url="http://127.0.0.1:1")
+
+
+def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vecbench.rag.rerank.named.CrossEncoderReranker", lambda: "the cross-encoder")
+    monkeypatch.setenv("CO_API_KEY", KEY)
+    monkeypatch.delenv("VOYAGE_API_KEY", raising=False)
+    assert isinstance(reranker_named("lexical"), LexicalReranker)
+    cross_encoder: Any = reranker_named("cross-encoder")
+    assert cross_encoder == "the cross-encoder"
+    assert repr(reranker_named("cohere:rerank-v3.5")) == (
+        "HostedReranker('cohere rerank-v3.5', url='https://api.cohere.com/v2/rerank')"
+    )
+    assert repr(reranker_named("tei:http://127.0.0.1:8080")) == (
+        "HostedReranker('tei', url='http://127.0.0.1:8080/rerank')"
+    )
+    for wrong in ("", "cohere", "cohere:", "jina", "tei:", "bm25", ":x", "openai:x"):
+        with pytest.raises(ConfigError, match="no reranker is called"):
+            reranker_named(wrong)
+    with pytest.raises(ConfigError, match="voyage: no API key; set VOYAGE_API_KEY"):
+        reranker_named("voyage:rerank-2")
 
 
 def test_public_names_are_there() -> None:

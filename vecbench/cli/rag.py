@@ -24,7 +24,6 @@ __all__ = ["rag"]
 # Those of the library, whose modules take longer to import than help may take.
 Retrieving: TypeAlias = Literal["hybrid", "vector", "lexical", "native-hybrid", "native-lexical"]
 Language: TypeAlias = Literal["en", "zh"]
-Reranking: TypeAlias = Literal["lexical", "cross-encoder"]
 
 _LONGEST_LINE = 100
 
@@ -89,7 +88,13 @@ _WordsLanguage = Annotated[
     ),
 ]
 _Rerank = Annotated[
-    Reranking | None, typer.Option("--rerank", help="Put the best passages in a better order, before the first k.")
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="NAME",
+        help="Put the best passages in a better order: lexical, cross-encoder (90 MB, fetched once), cohere:MODEL, "
+        "jina:MODEL, voyage:MODEL or tei:URL.",
+    ),
 ]
 _Language = Annotated[Language, typer.Option("--language", help="Of the instructions to the model.")]
 _Where = Annotated[
@@ -269,7 +274,7 @@ class _Answering:
     language: Language
     retriever: Retrieving
     words_language: str | None
-    reranker: Reranking | None
+    reranker: str | None
 
 
 @contextmanager
@@ -284,8 +289,9 @@ def _open(
 ) -> Iterator[Rag]:
     """The documents of a collection. answering: None makes the collection where it is not there; asking does not."""
     from vecbench.embed import embedder_named
-    from vecbench.rag import CrossEncoderReranker, Rag
+    from vecbench.rag import Rag
     from vecbench.rag.answer import OpenAIChat
+    from vecbench.rag.rerank import reranker_named
     from vecbench.registry import StoreRef
 
     ref = StoreRef.parse(store)
@@ -299,13 +305,15 @@ def _open(
             "language": answering.language,
             "retriever": answering.retriever,
             "words_language": answering.words_language,
-            "reranker": CrossEncoderReranker() if answering.reranker == "cross-encoder" else answering.reranker,
         }
     with ExitStack() as closed_at_end:
         if embedder is not None:
             chosen["embedder"] = embedder_named(embedder)
-            if isinstance(chosen["embedder"], AbstractContextManager):
-                closed_at_end.enter_context(chosen["embedder"])
+        if answering and answering.reranker is not None:
+            chosen["reranker"] = reranker_named(answering.reranker)
+        for part in chosen.values():
+            if isinstance(part, AbstractContextManager):
+                closed_at_end.enter_context(part)
         opened = closed_at_end.enter_context(ref.connect(**options))
         if answering:
             opened.get_collection(collection)

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from vecbench.rag.rerank.cross_encoder import CrossEncoderReranker
     from vecbench.rag.rerank.hosted import HostedReranker
     from vecbench.rag.rerank.lexical import LexicalReranker
+    from vecbench.rag.rerank.named import reranker_named
 
-__all__ = ["CrossEncoderReranker", "HostedReranker", "LexicalReranker"]
+__all__ = ["CrossEncoderReranker", "HostedReranker", "LexicalReranker", "reranker_named"]
 
-_HOME = {"CrossEncoderReranker": "cross_encoder", "HostedReranker": "hosted", "LexicalReranker": "lexical"}
+_HOME = {
+    "CrossEncoderReranker": "cross_encoder",
+    "HostedReranker": "hosted",
+    "LexicalReranker": "lexical",
+    "reranker_named": "named",
+}
 
 __getattr__, __dir__ = lazy(__name__, _HOME)
