@@ -193,6 +193,25 @@ def test_what_is_no_condition(text: str) -> None:
         conditions([text])
 
 
+def test_documents_are_listed_and_removed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("rag", "list").exit_code == 2
+    assert not Path("kb").exists()
+    run("rag", "add", "docs")
+    monkeypatch.setattr("vecbench.embed.minilm.find_model", None)  # no model is needed from here on
+    home = Path("docs").resolve().as_posix()
+    shown = run("rag", "list").stdout
+    assert [line.split() for line in shown.splitlines()] == [
+        ["1", home, "contract.md"], ["1", home, "travel.txt"], ["2", "documents", "in", "'rag'"],
+    ]  # fmt: skip
+    assert run("rag", "remove", "travel.txt", "--origin", "elsewhere").exit_code == 1
+    removed = run("rag", "remove", "travel.txt")
+    assert (removed.exit_code, removed.stdout) == (0, "1 passages removed\n")
+    again = run("rag", "remove", "travel.txt")
+    assert (again.exit_code, "has no document 'travel.txt'" in again.stderr) == (1, True)
+    (left,) = json.loads(run("rag", "list", "--json").stdout)
+    assert (left["source"], left["parts"], len(left["content_sha256"])) == ("contract.md", 1, 64)
+
+
 def test_split_shows_chunks_and_their_boundaries(run: Run) -> None:
     shown = run("split", "docs/contract.md", "--size", "40")
     assert shown.exit_code == 0, shown.output

@@ -6,7 +6,8 @@ import pytest
 
 import vecbench.embed.named
 from vecbench.embed import MINILM_SPEC, embedder_named
-from vecbench.errors import ConfigError
+from vecbench.embed.named import unloaded
+from vecbench.errors import ConfigError, EmbedderError
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +41,11 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="no embedder is called"):
         embedder_named(name)
+
+
+def test_an_identity_alone_embeds_nothing() -> None:
+    embedder = unloaded(MINILM_SPEC)
+    assert embedder.spec is MINILM_SPEC
+    for embed in (embedder.embed_documents, embedder.embed_queries):
+        with pytest.raises(EmbedderError, match="all-MiniLM-L6-v2 is not loaded"):
+            embed(["a"])

@@ -18,6 +18,7 @@ from vecbench.errors import ConfigError, EmbedderMismatch
 if TYPE_CHECKING:
     from vecbench.rag import Rag
     from vecbench.rag.types import Answer, Splitter
+    from vecbench.store import VectorStore
 
 __all__ = ["rag"]
 
@@ -243,6 +244,45 @@ def chat(
             history += [Message("user", question), Message("assistant", pieces.answer.text)]
 
 
+@rag.command("list")
+def list_documents(
+    *,
+    store: _Store = "qdrant",
+    path: _Path = "kb",
+    collection: _Collection = "rag",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the documents: where they come from, and how many passages each has."""
+    with _held(store, path, collection) as opened:
+        found = sorted(opened.sources(), key=lambda document: (document.origin, document.source))
+    if as_json:
+        print_json([asdict(document) for document in found])
+        return
+    for document in found:
+        typer.echo(f"{document.parts:>6,}  {document.origin}  {document.source}")
+    typer.echo(f"{len(found):,} documents in {collection!r}")
+
+
+@rag.command("remove")
+def remove(
+    source: Annotated[str, typer.Argument(help="A document, as `list` shows it in the last column.")],
+    *,
+    store: _Store = "qdrant",
+    path: _Path = "kb",
+    collection: _Collection = "rag",
+    origin: Annotated[
+        str | None, typer.Option("--origin", help="Only what comes from there, where several have such a document.")
+    ] = None,
+) -> None:
+    """Remove a document; adding its folder again brings it back. Exit code 1: there is none."""
+    with _held(store, path, collection) as opened:
+        passages = opened.remove(source, origin=origin)
+    if not passages:
+        complain(f"{collection!r} has no document {source!r}; `vecbench rag list` shows which there are")
+        raise typer.Exit(1)
+    typer.echo(f"{passages:,} passages removed")
+
+
 def _questions() -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
@@ -292,12 +332,7 @@ def _open(
     from vecbench.rag import Rag
     from vecbench.rag.answer import OpenAIChat
     from vecbench.rag.rerank import reranker_named
-    from vecbench.registry import StoreRef
 
-    ref = StoreRef.parse(store)
-    options: dict[str, Any] = {} if ref.url is not None else {"path": path}
-    if answering and ref.url is None and path is not None and not Path(path).exists():
-        raise ConfigError(f"{path}: nothing was added there yet; `vecbench rag add PATH` does")
     chosen: dict[str, Any] = {"splitter": splitter}
     if answering:
         chosen |= {
@@ -314,11 +349,38 @@ def _open(
         for part in chosen.values():
             if isinstance(part, AbstractContextManager):
                 closed_at_end.enter_context(part)
-        opened = closed_at_end.enter_context(ref.connect(**options))
-        if answering:
-            opened.get_collection(collection)
+        opened = closed_at_end.enter_context(_connected(store, path, collection if answering else None))
         try:
             made = Rag(opened, collection=collection, **chosen)
         except EmbedderMismatch as error:
             raise EmbedderMismatch(f"{error}; name the one that made the collection with --embedder") from error
         yield closed_at_end.enter_context(made)
+
+
+@contextmanager
+def _held(store: str, path: str | None, collection: str) -> Iterator[Rag]:
+    """The documents of a collection, whoever embedded them: no model is loaded to list or to remove."""
+    from vecbench.embed.named import unloaded
+    from vecbench.rag import Rag
+
+    with _connected(store, path, collection) as opened:
+        made_with = opened.get_collection(collection).spec.embedder
+        if made_with is None:
+            raise ConfigError(f"{collection!r} names no embedder: `vecbench rag add` did not make it")
+        with Rag(opened, collection=collection, embedder=unloaded(made_with), retriever="vector") as made:
+            yield made
+
+
+@contextmanager
+def _connected(store: str, path: str | None, collection: str | None) -> Iterator[VectorStore]:
+    """collection: one that must be there; None where it is to be made, and the store's directory with it."""
+    from vecbench.registry import StoreRef
+
+    ref = StoreRef.parse(store)
+    if collection and ref.url is None and path is not None and not Path(path).exists():
+        raise ConfigError(f"{path}: nothing was added there yet; `vecbench rag add PATH` does")
+    options: dict[str, Any] = {} if ref.url is not None else {"path": path}
+    with ref.connect(**options) as opened:
+        if collection:
+            opened.get_collection(collection)
+        yield opened
