@@ -74,9 +74,9 @@ class RayCluster(Workers):
     """A Ray cluster: parts go to any node; one whose node dies is done again elsewhere.
 
     address: `ray://host:10001` for a cluster elsewhere (the port of Ray's client server), `host:6379` or "auto" from a
-    node of it. Every node needs the same version of vecbench, NumPy and onnxruntime: others are refused, as their
-    results could differ in the last bit. cpus: of all nodes together. A cluster runs the code that it is sent: connect
-    to your own only.
+    node of it; as an attribute, without what may be secret. Every node needs the same version of vecbench, NumPy and
+    onnxruntime: others are refused, as their results could differ in the last bit. cpus: of all nodes together. A
+    cluster runs the code that it is sent: connect to your own only.
     """
 
     def __init__(self, address: str) -> None:
@@ -86,7 +86,7 @@ class RayCluster(Workers):
         except ImportError as error:
             raise MissingDependency("A Ray cluster", module="ray", extra="ray") from error
         self._ray: Any = ray
-        self._address = redact(address)
+        self.address = redact(address)
         self._mine = not ray.is_initialized()
         if self._mine:
             try:
@@ -94,7 +94,7 @@ class RayCluster(Workers):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError, and errors of gRPC
                 raise ClusterError(
-                    f"the Ray cluster at {self._address} cannot be reached: {_last_line(error)}"
+                    f"the Ray cluster at {self.address} cannot be reached: {_last_line(error)}"
                 ) from error
         try:
             self.cpus = self._check_nodes()
@@ -119,7 +119,7 @@ class RayCluster(Workers):
                 theirs = ray.get(answer, timeout=max(1.0, until - time.monotonic()))
             except ray.exceptions.GetTimeoutError as error:
                 raise ClusterError(
-                    f"node {name} of the Ray cluster at {self._address} did not answer in {_ANSWER_SECONDS} s. See "
+                    f"node {name} of the Ray cluster at {self.address} did not answer in {_ANSWER_SECONDS} s. See "
                     "there what `ray status` says; run again when it answers, or is no longer listed"
                 ) from error
             except ray.exceptions.RayError as error:
@@ -170,7 +170,7 @@ class RayCluster(Workers):
             while not ray.wait([reference], timeout=_LOOK_SECONDS)[0]:
                 if not self._nodes():  # Ray itself waits for new ones, for ever
                     raise ClusterLost(
-                        f"no node of the Ray cluster at {self._address} is left to work on: start some, and run again"
+                        f"no node of the Ray cluster at {self.address} is left to work on: start some, and run again"
                     )
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:

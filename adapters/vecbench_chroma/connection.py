@@ -17,14 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from vecbench.capabilities import StoreInfo, deployment_of
-from vecbench.errors import (
-    ConfigError,
-    ConnectionFailed,
-    StoreClosed,
-    StoreTimeout,
-    cause_of,
-    redact,
-)
+from vecbench.errors import ConfigError, ConnectionFailed, StoreClosed, StoreTimeout, cause_of, redact
 from vecbench.services.local import Service, start
 from vecbench.store import hold_directory, import_client
 from vecbench_chroma.engine import ChromaEngine

@@ -11,12 +11,7 @@ from weakref import WeakValueDictionary
 
 from vecbench.capabilities import Capabilities, StoreInfo, Tolerance
 from vecbench.collection import Collection
-from vecbench.errors import (
-    ConfigError,
-    StoreError,
-    UnsupportedIndex,
-    cause_of,
-)
+from vecbench.errors import ConfigError, StoreError, UnsupportedIndex, cause_of
 from vecbench.filters import OPERATORS
 from vecbench.index import HNSW, Index
 from vecbench.spec import CollectionSpec, hashed_name
@@ -145,7 +140,7 @@ class ChromaStore(VectorStore):
             try:
                 client.delete_collection(_PREFIX + hashed_name(name))
             except Exception as e:  # the base class must see a missing collection as such
-                raise self._translate(e, f"dropping collection {name!r}") from cause_of(e, self._hidden())
+                raise self._translate(e, f"dropping collection {name!r}") from e
 
     def _close(self) -> None:
         self._connection.close()

@@ -207,6 +207,10 @@ def test_a_folder_of_documents_is_measured_as_it_is(home: Path) -> None:
         return CliRunner().invoke(main.app, arguments)
 
     options = ["--metric", "euclidean", "--rounds", "1", "--ef", "16", "--no-exact", "--json", "--quiet"]
+    refused = run("run", "-s", "faiss", "-d", str(folder), "--ef", "many")
+    assert (refused.exit_code, "cut:" in refused.stderr) == (2, False)
+    refused = run("truth", str(folder), "--k", "0")
+    assert (refused.exit_code, "cut:" in refused.stderr) == (2, False)
     done = run("run", "-s", "faiss", "-d", str(folder), *options, "-o", "r.json")
     assert done.exit_code == 0, done.output
     assert f"cut: 30 documents of {folder}, 30 passages" in done.stderr

@@ -284,8 +284,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[QdrantStore]:
     """The client's imitation in the server's place. It knows no language, and does not tell of its indexes."""
     with QdrantStore.open(mode="memory") as store:
         engine: Any = store._engine
-        if not hasattr(engine.models, "TextQuery"):
-            pytest.skip("this qdrant-client is older than 1.20")
         made = create(store)
         write(made, {1: ["a", "fox"], 2: ["fox", "fox"], 3: ["a", "dog"], 4: None})
         monkeypatch.setattr(engine, "local", False)

@@ -100,7 +100,7 @@ def test_a_run_whose_clients_are_on_a_cluster(cluster: Any, store: VectorStore, 
 def test_a_store_that_the_nodes_cannot_reach_is_said_at_once(cluster: Any, workers: RayCluster, data: Dataset) -> None:
     to = Connection(StoreRef("redisearch", url="redis://127.0.0.1:1"), "c", Metric.EUCLIDEAN, K, ROWS)
     with (
-        RayClients(workers, to, data.queries, address=cluster.url) as there,
+        RayClients(workers, to, data.queries) as there,
         pytest.raises(ConnectionFailed, match="redisearch"),
     ):
         there.ask(shares(Load(1), len(data.queries), 4, [1, 0, 0]), DEFAULT_SEARCH)
@@ -111,7 +111,7 @@ def test_clients_are_not_put_on_a_node_that_does_not_answer(
 ) -> None:
     """Which is what a node that has just died looks like: it is listed, and what is put there waits."""
     to = _connection(store, data)
-    with RayClients(workers, to, data.queries, address=cluster.url) as there:
+    with RayClients(workers, to, data.queries) as there:
         there.ask(shares(Load(1), len(data.queries), 4, [1, 0, 0]), DEFAULT_SEARCH)
         (other,) = [raylet for raylet in _raylets(cluster) if not _has_clients(raylet)]
         monkeypatch.setattr(ray_actors, "UP_SECONDS", 5.0)
@@ -139,7 +139,7 @@ def test_the_same_answers_on_a_cluster_also_when_a_node_dies(
     asked = {load: shares(load, len(data.queries), 60, [1, 0, 0]) for load in (quick, slow)}
     with ProcessClients(to, data.queries) as here:
         expected = {load: here.ask(asked[load], DEFAULT_SEARCH) for load in (quick, slow)}
-    with RayClients(workers, to, data.queries, address=cluster.url) as there:
+    with RayClients(workers, to, data.queries) as there:
         found = there.ask(asked[quick], DEFAULT_SEARCH)
         assert _same_answers(found, expected[quick])
         assert all((one.sent_ns >= 0).all() for one in found)

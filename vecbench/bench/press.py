@@ -42,7 +42,7 @@ class Pressing:
     def from_dict(cls, request: dict[str, Any]) -> Pressing:
         """From JSON."""
         loads = tuple(Load(**load) for load in request["loads"])
-        return cls(**{**request, "loads": loads, "each_how": tuple(request.get("each_how", ()))})
+        return cls(**{**request, "loads": loads, "each_how": tuple(request["each_how"])})
 
 
 def clients_for(*, reachable: bool, on: str | None) -> How:
@@ -159,4 +159,4 @@ class Press:
         from vecbench.bench.ray_clients import RayClients
         from vecbench.work import RayCluster
 
-        return RayClients(self._stack.enter_context(RayCluster(on)), to, self._queries, address=on)
+        return RayClients(self._stack.enter_context(RayCluster(on)), to, self._queries)

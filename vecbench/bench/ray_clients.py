@@ -47,18 +47,18 @@ class RayClients(Clients):
     """Actors, spread over the nodes. Their clocks are compared with ours; `clock_ns` is how well that could be done.
 
     A pass in which a node is lost is measured again with new clients on the nodes that are left: what was measured
-    while a part of the load was missing is no measurement of that load. address: of the cluster, for messages.
+    while a part of the load was missing is no measurement of that load.
     """
 
     how = "ray"
 
-    def __init__(self, cluster: RayCluster, connection: Connection, queries: Vectors, *, address: str) -> None:
+    def __init__(self, cluster: RayCluster, connection: Connection, queries: Vectors) -> None:
         super().__init__()
         import ray
 
         self._cluster, self._connection = cluster, connection
         self._queries = cluster.share(queries)
-        self._placed = RayActors(ray, ClientActor, address=address, tell=self._note)
+        self._placed = RayActors(ray, ClientActor, address=cluster.address, tell=self._note)
         self._actors: list[Any] = []  # those that are connected
         self._ahead: list[int] = []  # of each node's clock before ours, ns
 

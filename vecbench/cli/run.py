@@ -120,14 +120,9 @@ def run(
     """
     # All that can be wrong with the command line is found before anything runs.
     refs = checked_stores(stores)
-    from vecbench.cli.documents import found_source
-
-    source = found_source(dataset)
-    path = _result_path(out, source.name)
-    require_writable(path, force=force)
-
     from vecbench.bench.load import Load
     from vecbench.bench.plan import Plan
+    from vecbench.cli.documents import found_source
     from vecbench.errors import ConfigError
     from vecbench.index import parse_index
 
@@ -135,13 +130,19 @@ def run(
         raise ConfigError("--rate needs --clients: how many wait for answers at once")
     pressed = () if clients is None else numbers("--clients", clients)
     rates = () if rate is None else numbers("--rate", rate)
+    built, walked = parse_index(index), numbers("--ef", ef)
+    if out is not None:
+        require_writable(out, force=force)
+    source = found_source(dataset)  # after that: a folder of documents is cut for it
+    path = _result_path(out, source.name)
+    require_writable(path, force=force)
     plan = Plan(
         stores=tuple(refs),
         dataset=dataset,
         metrics=metrics(metric, source.card.metric),
         k=k,
-        index=parse_index(index),
-        ef=numbers("--ef", ef),
+        index=built,
+        ef=walked,
         exact=exact,
         rounds=rounds,
         seed=seed,

@@ -70,14 +70,14 @@ def truth(
     from vecbench.cli.documents import found_source
     from vecbench.work import open_workers
 
-    source = found_source(dataset)
-    asked = metrics(metric, source.card.metric)
     for option, number, least in (("--k", k, 1), ("--threads", threads, 1), ("--memory", memory, _LEAST_MB)):
         if number is not None and number < least:
             raise ConfigError(f"{option} must be at least {least}, got {number}")
     afar = on not in {None, "here"}
     if afar and threads is not None:
         raise ConfigError("--threads is for this machine; a cluster uses all of its CPUs")
+    source = found_source(dataset)  # after that: a folder of documents is cut for it
+    asked = metrics(metric, source.card.metric)
     if out is not None:
         if len(asked) > 1:
             raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
