@@ -18,6 +18,7 @@ from vecbench.errors import (
     CollectionNotFound,
     ConfigError,
     ConnectionFailed,
+    StoreError,
     UnsupportedIndex,
     UnsupportedOperation,
 )
@@ -193,6 +194,15 @@ def test_an_unreachable_server_is_named_and_the_key_is_not(grpc: bool | None) ->
     (port,) = free_ports(1)
     with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port}") as caught:
         QdrantStore.open(url=f"https://127.0.0.1:{port}", api_key="hush-hush", grpc=grpc, grpc_port=port, timeout=5)
+    assert "hush-hush" not in said(caught.value)
+
+
+def test_a_key_that_is_quoted_back_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no server here whose answer could repeat it."""
+    with QdrantStore.open(mode="memory") as store:
+        monkeypatch.setattr(store._engine, "secret", "hush-hush")
+        with pytest.raises(StoreError) as caught, store._doing("asking"):
+            raise ValueError("nobody knows hush-hush")
     assert "hush-hush" not in said(caught.value)
 
 

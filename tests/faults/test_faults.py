@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -186,6 +187,23 @@ def test_unknown_credentials(name: str, service: Service) -> None:
         return
     with _fails(ConnectionFailed):
         _open(name, service, **dict.fromkeys(service.secrets, WRONG))
+
+
+# What engines without passwords of their own are told, and do not ask for.
+UNASKED = {"chroma": {"api_key": WRONG}, "elasticsearch": {"api_key": WRONG}, "milvus": {"token": f"root:{WRONG}"}}
+
+
+def test_what_it_was_opened_with_is_quoted_back(name: str, service: Service) -> None:
+    """A server's answer may repeat a key; the client's error then does, and is no cause of ours."""
+    given = service.secrets or UNASKED[name]
+    secret = given.get("password") or given.get("api_key") or WRONG
+    with _open(name, service, **given) as store:
+        with pytest.raises(StoreError) as info, store._doing("asking"):
+            raise ValueError(f"nobody knows {secret}")
+        shown = "".join(traceback.format_exception(info.value))
+        assert "asking" in shown
+        assert secret not in shown
+        store.list_collections()
 
 
 @pytest.mark.parametrize("what", [silent, web_page, babble])
