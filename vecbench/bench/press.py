@@ -42,7 +42,7 @@ class Pressing:
     def from_dict(cls, request: dict[str, Any]) -> Pressing:
         """From JSON."""
         loads = tuple(Load(**load) for load in request["loads"])
-        return cls(**{**request, "loads": loads, "each_how": tuple(request["each_how"])})
+        return cls(**{**request, "loads": loads, "each_how": tuple(request.get("each_how", ()))})
 
 
 def clients_for(*, reachable: bool, on: str | None) -> How:
