@@ -207,10 +207,18 @@ def test_a_folder_of_documents_is_measured_as_it_is(home: Path) -> None:
         return CliRunner().invoke(main.app, arguments)
 
     options = ["--metric", "euclidean", "--rounds", "1", "--ef", "16", "--no-exact", "--json", "--quiet"]
-    refused = run("run", "-s", "faiss", "-d", str(folder), "--ef", "many")
-    assert (refused.exit_code, "cut:" in refused.stderr) == (2, False)
-    refused = run("truth", str(folder), "--k", "0")
-    assert (refused.exit_code, "cut:" in refused.stderr) == (2, False)
+    measure, truth = ("run", "-s", "faiss", "-d", str(folder)), ("truth", str(folder))
+    for wrong in (
+        (*measure, "--ef", "many"),
+        (*measure, "--k", "0"),
+        (*measure, "--rounds", "0"),
+        (*measure, "--metric", "manhattan"),
+        (*truth, "--k", "0"),
+        (*truth, "--metric", "manhattan"),
+        (*truth, "--out", "neighbours.txt"),
+    ):
+        refused = run(*wrong)
+        assert (refused.exit_code, "cut:" in refused.stderr) == (2, False), (wrong, refused.output)
     done = run("run", "-s", "faiss", "-d", str(folder), *options, "-o", "r.json")
     assert done.exit_code == 0, done.output
     assert f"cut: 30 documents of {folder}, 30 passages" in done.stderr
@@ -220,9 +228,9 @@ def test_a_folder_of_documents_is_measured_as_it_is(home: Path) -> None:
     )  # fmt: skip
     assert report["cases"][0]["settings"][0]["recall_mean"] == 1
     (folder / "part0.txt").unlink()
-    truth = run("truth", "My Handbook", "--k", "5", "--metric", "cosine", "--quiet")
-    assert truth.exit_code == 0, truth.output
-    assert "cut: 29 documents" in truth.stderr
+    exact = run("truth", "My Handbook", "--k", "5", "--metric", "cosine", "--quiet")
+    assert exact.exit_code == 0, exact.output
+    assert "cut: 29 documents" in exact.stderr
     assert datasets("check", str(folder)).exit_code == 0
     shown = datasets("My Handbook", "--json")
     assert json.loads(shown.stdout)["n_base"] == 26

@@ -153,7 +153,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def metrics(given: MetricNames, own: Metric | None) -> tuple[Metric, ...]:
+def metrics(given: MetricNames, own: Metric | None = None) -> tuple[Metric, ...]:
     """The metrics of `--metric`; without it the data set's own, or Euclidean and cosine."""
     from vecbench.types import Metric
 

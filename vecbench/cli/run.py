@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -133,13 +134,10 @@ def run(
     built, walked = parse_index(index), numbers("--ef", ef)
     if out is not None:
         require_writable(out, force=force)
-    source = found_source(dataset)  # after that: a folder of documents is cut for it
-    path = _result_path(out, source.name)
-    require_writable(path, force=force)
     plan = Plan(
         stores=tuple(refs),
         dataset=dataset,
-        metrics=metrics(metric, source.card.metric),
+        metrics=metrics(metric),
         k=k,
         index=built,
         ef=walked,
@@ -151,6 +149,10 @@ def run(
         requests=requests,
         on=None if on == "here" else on,
     )
+    source = found_source(dataset)  # only now: a folder of documents is cut for it
+    plan = replace(plan, metrics=metrics(metric, source.card.metric))
+    path = _result_path(out, source.name)
+    require_writable(path, force=force)
 
     from vecbench.bench import runner
     from vecbench.cli.progress import showing

@@ -76,14 +76,15 @@ def truth(
     afar = on not in {None, "here"}
     if afar and threads is not None:
         raise ConfigError("--threads is for this machine; a cluster uses all of its CPUs")
-    source = found_source(dataset)  # after that: a folder of documents is cut for it
-    asked = metrics(metric, source.card.metric)
+    metrics(metric)
     if out is not None:
-        if len(asked) > 1:
-            raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
         if out.suffix != ".npz":
             raise ConfigError(f"--out {out}: the name must end in .npz")
         require_writable(out, force=force)
+    source = found_source(dataset)  # only now: a folder of documents is cut for it
+    asked = metrics(metric, source.card.metric)
+    if out is not None and len(asked) > 1:
+        raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
     busy = console(stderr=True)
     with busy.status(f"loading {source.name} …"):
         data = source.load()
