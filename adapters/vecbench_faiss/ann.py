@@ -178,6 +178,12 @@ class Ann:
             return f.IndexRefineSearchParameters(k_factor=self._refine.k_factor, base_index_params=made)
         return made
 
+    def size(self) -> int:
+        """Bytes of the index as it would be written; counted as they come, not kept."""
+        sizes: list[int] = []
+        self._faiss.write_index(self.handle, self._faiss.PyCallbackIOWriter(lambda part: sizes.append(len(part))))
+        return sum(sizes)
+
     def describe(self) -> Mapping[str, Any]:
         """What FAISS says of the index."""
         out: dict[str, Any] = {"kind": self.kind, "faiss_class": type(self.handle).__name__}

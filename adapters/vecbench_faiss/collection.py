@@ -15,7 +15,7 @@ from vecbench.filters import Filter
 from vecbench.index import DEFAULT_SEARCH, Flat, SearchParams
 from vecbench.spec import CollectionSpec
 from vecbench.store import Collection, VectorStore
-from vecbench.types import INCLUDE_ALL, Distances, Include, Metric, Records, SearchResult, Vectors
+from vecbench.types import Distances, Include, Metric, Records, SearchResult, Vectors
 from vecbench_faiss.ann import Ann, build, check_index, check_search
 from vecbench_faiss.persist import Directory, Segment
 from vecbench_faiss.rows import Rows, SharedLock
@@ -59,8 +59,7 @@ class FaissCollection(Collection):
     def _load(self, directory: Directory) -> None:
         rows = self._live()
         for segment in directory.read(self.spec.dim):
-            assert segment.records.vectors is not None  # noqa: S101  segments hold every column
-            rows.restore(segment.records, segment.records.vectors, segment.dead)
+            rows.restore(segment)
         rows.restored()
         saved = directory.index_file()
         if saved is not None:
@@ -121,7 +120,8 @@ class FaissCollection(Collection):
             start = 0 if everything else directory.rows
             if self._renumbered or start < len(rows) or rows.died:
                 dead = np.flatnonzero(~rows.alive).tolist() if everything else rows.died
-                segment = Segment(dead, rows.columns(range(start, len(rows)), INCLUDE_ALL))
+                vectors = rows.blocks(np.arange(start, len(rows)))
+                segment = Segment(dead, rows.ids[start:], rows.metadata[start:], rows.documents[start:], vectors)
                 directory.append(segment, replace_all=everything, keep_index=not self._renumbered)
                 self._renumbered = False
                 rows.died.clear()
@@ -286,7 +286,7 @@ class FaissCollection(Collection):
             out["indexed_rows"] = self._built if self._ann is not None else len(rows)
             if self._ann is not None:
                 out["index"] = dict(self._ann.describe())
-                out["index_bytes"] = len(self._faiss.serialize_index(self._ann.handle))
+                out["index_bytes"] = self._ann.size()
             else:
                 out["index"] = {"kind": "flat", "faiss_class": "IndexFlat"}
                 if not isinstance(self.spec.index, Flat):

@@ -7,7 +7,8 @@
 
 A file is written under a temporary name, fsynced and renamed before the manifest names it, and the directory is fsynced
 after each rename. So a crash at any moment leaves the last manifest and all that it names whole; what it does not name
-is removed when the collection is opened. Every file is checked by hash before it is used. Nothing is unpickled.
+is removed when the collection is opened. Every file is checked by hash before it is used. Nothing is unpickled. Vectors
+are written and read in blocks: a segment may be larger than the memory that is left.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
 from vecbench.errors import StoreRejected
-from vecbench.types import Records
+from vecbench.types import Metadata, Vectors
 
 __all__ = ["Directory", "Segment"]
 
 FORMAT = 1
 _HEADER = 8  # bytes that hold the length of the JSON header, little-endian
+_BLOCK_BYTES = 8 * 2**20  # of vectors, read at a time
+_BLOCK_ENTRIES = 16_384  # of the header's lists, written at a time
 
 
 @dataclass
@@ -47,10 +50,16 @@ class _Manifest:
 
 @dataclass
 class Segment:
-    """What one flush wrote: the rows appended since the last, all columns, and the numbers of all rows that died."""
+    """What one flush wrote: the rows appended since the last, all columns, and the numbers of all rows that died.
+
+    vectors: in blocks of any number of rows, in the order of `ids`; from a file they are read as they are asked for.
+    """
 
     dead: Sequence[int]
-    records: Records
+    ids: Sequence[str]
+    metadata: Sequence[Metadata]
+    documents: Sequence[str | None]
+    vectors: Iterable[Vectors]
 
 
 class Directory:
@@ -65,7 +74,7 @@ class Directory:
         """A new collection; it exists once its manifest does."""
         path.mkdir(parents=True, exist_ok=True)
         made = cls(path)
-        made._replace("spec.json", spec_json.encode())
+        made._replace("spec.json", lambda stream: stream.write(spec_json.encode()))
         made._commit(_Manifest())
         _sync_directory(path.parent)
         return made
@@ -102,7 +111,8 @@ class Directory:
     def read(self, dim: int) -> Iterator[Segment]:
         """All segments in order; `StoreRejected` where one is missing or altered."""
         for file in self._manifest.segments:
-            yield _decode(self._verified(file), dim)
+            with self._verified(file) as stream:
+                yield _decode(stream, dim)
 
     @property
     def has_index(self) -> bool:
@@ -127,8 +137,7 @@ class Directory:
         keep_index: the rows keep their numbers, so that the index still fits them.
         """
         name = self._next("segment")
-        digest = self._replace(name, _encode(segment))
-        file = _File(name, digest, len(segment.records))
+        file = _File(name, self._replace(name, lambda stream: _encode(segment, stream)), len(segment.ids))
         before = self._manifest
         self._commit(
             _Manifest(
@@ -140,43 +149,42 @@ class Directory:
     def write_index(self, write: Callable[[str], None], rows: int) -> None:
         """Keep an index that covers the first `rows` rows; `write` puts it into the file that it is given."""
         name = self._next("index")
-        temporary = self.path / f"{name}.tmp"
-        write(str(temporary))
-        with temporary.open("rb+") as f:
-            digest = hashlib.file_digest(f, "sha256").hexdigest()
-            os.fsync(f.fileno())
-        temporary.replace(self.path / name)
-        _sync_directory(self.path)
+        digest = self._replace(name, lambda stream: write(str(stream.name)))
         self._commit(_Manifest(segments=self._manifest.segments, index=_File(name, digest, rows)))
 
     def _next(self, kind: str) -> str:
         taken = [int(p.name.split(".")[0]) for p in self.path.iterdir() if p.name[:8].isdigit()]
         return f"{max(taken, default=0) + 1:08d}.{kind}"
 
-    def _verified(self, file: _File) -> bytes:
+    def _verified(self, file: _File) -> BinaryIO:
+        path = self.path / file.name
         try:
-            data = (self.path / file.name).read_bytes()
+            stream = path.open("rb")
+            if hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256:
+                stream.seek(0)
+                return stream
         except OSError as e:
-            raise StoreRejected(f"faiss: {self.path / file.name} cannot be read ({e}); restore it from a backup") from e
-        if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise StoreRejected(f"faiss: {self.path / file.name} was altered (its hash differs); restore it")
-        return data
+            raise StoreRejected(f"faiss: {path} cannot be read ({e}); restore it from a backup") from e
+        stream.close()
+        raise StoreRejected(f"faiss: {path} was altered (its hash differs); restore it")
 
     def _commit(self, manifest: _Manifest) -> None:
         # Only what is on disk may be remembered: after a full disk, the next flush must write the same rows again.
-        self._replace("manifest.json", json.dumps(asdict(manifest)).encode())
+        self._replace("manifest.json", lambda stream: stream.write(json.dumps(asdict(manifest)).encode()))
         self._manifest = manifest
         self._sweep()
 
-    def _replace(self, name: str, data: bytes) -> str:
+    def _replace(self, name: str, write: Callable[[BinaryIO], object]) -> str:
+        """Let `write` fill the file of this name, and give its hash."""
         temporary = self.path / f"{name}.tmp"
         with temporary.open("wb") as f:
-            f.write(data)
-            f.flush()
+            write(f)
+        with temporary.open("rb+") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
             os.fsync(f.fileno())
         temporary.replace(self.path / name)
         _sync_directory(self.path)
-        return hashlib.sha256(data).hexdigest()
+        return digest
 
     def _sweep(self) -> None:
         index = self._manifest.index
@@ -194,21 +202,31 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _encode(segment: Segment) -> bytes:
-    r = segment.records
-    assert r.vectors is not None  # noqa: S101  segments hold every column
-    head: dict[str, Any] = {
-        "dead": list(segment.dead),
-        "ids": list(r.ids),
-        "metadata": [dict(m) for m in r.metadata or ()],
-        "documents": list(r.documents or ()),
-    }
-    header = json.dumps(head, ensure_ascii=True, separators=(",", ":")).encode()
-    return b"".join((len(header).to_bytes(_HEADER, "little"), header, r.vectors.astype("<f4", copy=False).tobytes()))
+def _encode(segment: Segment, stream: BinaryIO) -> None:
+    stream.write(bytes(_HEADER))  # its length, once that is known
+    columns = {"dead": segment.dead, "ids": segment.ids, "metadata": segment.metadata, "documents": segment.documents}
+    opening = "{"
+    for name, entries in columns.items():
+        stream.write(f'{opening}"{name}":['.encode())
+        for start in range(0, len(entries), _BLOCK_ENTRIES):
+            part = json.dumps(entries[start : start + _BLOCK_ENTRIES], ensure_ascii=True, separators=(",", ":"))
+            stream.write(f"{',' if start else ''}{part[1:-1]}".encode())
+        stream.write(b"]")
+        opening = ","
+    stream.write(b"}")
+    length = stream.tell() - _HEADER
+    for block in segment.vectors:
+        stream.write(np.ascontiguousarray(block, "<f4").data)
+    stream.seek(0)
+    stream.write(length.to_bytes(_HEADER, "little"))
 
 
-def _decode(data: bytes, dim: int) -> Segment:
-    end = _HEADER + int.from_bytes(data[:_HEADER], "little")
-    head = json.loads(data[_HEADER:end])
-    vectors = np.frombuffer(data, "<f4", offset=end).reshape(len(head["ids"]), dim).astype(np.float32)
-    return Segment(head["dead"], Records(head["ids"], vectors, head["metadata"], head["documents"]))
+def _decode(stream: BinaryIO, dim: int) -> Segment:
+    head = json.loads(stream.read(int.from_bytes(stream.read(_HEADER), "little")))
+    return Segment(head["dead"], head["ids"], head["metadata"], head["documents"], _blocks(stream, dim))
+
+
+def _blocks(stream: BinaryIO, dim: int) -> Iterator[Vectors]:
+    size = 4 * dim
+    while data := stream.read(max(1, _BLOCK_BYTES // size) * size):
+        yield np.frombuffer(data, "<f4").reshape(-1, dim).astype(np.float32)

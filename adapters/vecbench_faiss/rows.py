@@ -12,10 +12,14 @@ import numpy.typing as npt
 
 from vecbench.filters import Filter, matches
 from vecbench.types import Include, Metadata, Metric, Records, Vectors
+from vecbench_faiss.persist import Segment
 
 __all__ = ["Rows", "Selection", "SharedLock"]
 
 _FILTERS_KEPT = 8
+_BLOCK_BYTES = 8 * 2**20  # of vectors, copied at a time where all are
+_UNIT = 5e-7  # a squared length that differs from 1 by no more changes a cosine by less than float32 sums do
+_NOTHING: Metadata = {}  # shared by all rows without metadata: each its own would be 64 bytes a row
 
 
 class SharedLock:
@@ -94,7 +98,8 @@ class Rows:
         self.dead = 0
         self.died: list[int] = []  # since the owner last cleared it
         self._alive = np.ones(1024, bool)
-        self._originals: list[Vectors] = []  # under cosine: what was written, in blocks; `flat` holds unit vectors
+        # Under cosine `flat` holds unit vectors; blocks of others as they were written, and their first rows:
+        self._originals: list[Vectors] = []
         self._starts: list[int] = []
         self._selections: dict[str, Selection] = {}  # by filter; emptied by every write
         self._selecting = threading.Lock()
@@ -109,28 +114,35 @@ class Rows:
 
     def append(self, records: Records, vectors: Vectors) -> None:
         """Add rows; an id that is there already leaves its old row dead. Everything that is kept is copied."""
-        start, n = len(self.ids), len(records)
-        metadata: list[Metadata] = [{} for _ in range(n)]
-        if records.metadata is not None:
-            metadata = [copy_metadata(m) for m in records.metadata]
-        searched = vectors
-        if self.metric is Metric.COSINE:
-            searched = vectors.copy()
+        n = len(records)
+        metadata = (
+            [_NOTHING] * n if records.metadata is None else [copy_metadata(m) or _NOTHING for m in records.metadata]
+        )
+        self._add_vectors(vectors)  # may run out of memory: nothing else was changed yet
+        self._add_columns(records.ids, metadata, [None] * n if records.documents is None else records.documents)
+
+    def _add_vectors(self, vectors: Vectors) -> None:
+        start, searched, kept = self.flat.ntotal, vectors, None
+        if self.metric is Metric.COSINE and not _unit(vectors):
+            searched, kept = vectors.copy(), vectors.copy()
             self.faiss.normalize_L2(searched)
-        self.flat.add(searched)  # may run out of memory: nothing else was changed yet
-        if self.metric is Metric.COSINE:
-            self._originals.append(vectors.copy())
-            self._starts.append(start)
-        elif self.metric is Metric.DOT and n:
+        self.flat.add(searched)
+        if self.metric is Metric.DOT and len(vectors):
             self.longest = max(self.longest, float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max())))
+        if kept is not None:
+            self._originals.append(kept)
+            self._starts.append(start)
+
+    def _add_columns(self, ids: Sequence[str], metadata: Sequence[Metadata], documents: Sequence[str | None]) -> None:
+        start, n = len(self.ids), len(ids)
         if start + n > len(self._alive):
             self._alive = np.concatenate([self._alive, np.ones(max(n, len(self._alive)), bool)])
         if self.id_row:
-            self.kill(records.ids)
-        self.ids.extend(records.ids)
-        self.id_row.update(zip(records.ids, range(start, start + n), strict=True))
+            self.kill(ids)
+        self.ids.extend(ids)
+        self.id_row.update(zip(ids, range(start, start + n), strict=True))
         self.metadata.extend(metadata)
-        self.documents.extend([None] * n if records.documents is None else records.documents)
+        self.documents.extend(documents)
         self._selections.clear()
 
     def kill(self, ids: Sequence[str]) -> None:
@@ -145,11 +157,13 @@ class Rows:
             self.died.extend(rows)
             self._selections.clear()
 
-    def restore(self, records: Records, vectors: Vectors, dead: Sequence[int]) -> None:
+    def restore(self, segment: Segment) -> None:
         """Append rows as they lay on disk, where one id may have dead rows beside its live one; then `restored`."""
         self.id_row.clear()
-        self.append(records, vectors)
-        self._alive[list(dead)] = False
+        for block in segment.vectors:
+            self._add_vectors(block)
+        self._add_columns(segment.ids, [m or _NOTHING for m in segment.metadata], segment.documents)
+        self._alive[list(segment.dead)] = False
 
     def restored(self) -> None:
         """Set up what follows from the rows, after the last `restore`."""
@@ -180,14 +194,20 @@ class Rows:
 
     def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
         """Copies of the vectors as they were written."""
-        if self.metric is not Metric.COSINE:
-            return self.search_vectors()[rows] if len(rows) else np.empty((0, self.dim), np.float32)
-        out = np.empty((len(rows), self.dim), np.float32)
-        block = np.searchsorted(self._starts, rows, side="right") - 1
-        for b in np.unique(block):
-            at = np.flatnonzero(block == b)
-            out[at] = self._originals[b][rows[at] - self._starts[b]]
+        out = self.search_vectors()[rows] if len(rows) else np.empty((0, self.dim), np.float32)
+        if self._originals:
+            block = np.searchsorted(self._starts, rows, side="right") - 1
+            for b in np.unique(block[block >= 0]):
+                offset = rows - self._starts[b]
+                at = np.flatnonzero((block == b) & (offset < len(self._originals[b])))
+                out[at] = self._originals[b][offset[at]]
         return out
+
+    def blocks(self, rows: npt.NDArray[np.int64]) -> Iterator[Vectors]:
+        """What `vectors` gives, a block at a time."""
+        step = max(1, _BLOCK_BYTES // (4 * self.dim))
+        for start in range(0, len(rows), step):
+            yield self.vectors(rows[start : start + step])
 
     def columns(self, rows: Sequence[int], include: tuple[Include, ...]) -> Records:
         """The rows as records with the columns asked for."""
@@ -201,12 +221,20 @@ class Rows:
     def compacted(self) -> Rows:
         """The live rows alone, in order."""
         fresh = Rows(self.faiss, self.dim, self.metric)
-        live = np.flatnonzero(self.alive).tolist()
-        if live:
-            records = self.columns(live, ("vectors", "metadata", "documents"))
-            assert records.vectors is not None  # noqa: S101  asked for in the line above
-            fresh.append(records, records.vectors)
+        live = np.flatnonzero(self.alive)
+        for block in self.blocks(live):
+            fresh._add_vectors(block)
+        rows: list[int] = live.tolist()
+        fresh._add_columns(
+            [self.ids[r] for r in rows], [self.metadata[r] for r in rows], [self.documents[r] for r in rows]
+        )
         return fresh
+
+
+def _unit(vectors: Vectors) -> bool:
+    """Whether all are of length 1 already, as many embedders give them: then one copy serves for both."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return not (np.abs(squares - 1) > _UNIT).any()
 
 
 def copy_metadata(metadata: Metadata) -> dict[str, Any]:
