@@ -19,10 +19,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         asked = {name.strip() for name in metafunc.config.getoption("--stores").split(",")}
         some = getattr(metafunc.module, "STORES", (*RUN_HERE, *WITH_ENGINES))
         names = [n for n in some if "all" in asked or n.removesuffix("-lite") in asked]
-        metafunc.parametrize("store_name", names)
+        metafunc.parametrize("store_name", names, scope="module")  # so that a module can open each store once
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def options(store_name: str) -> Iterator[dict[str, Any]]:
     """What `connect` takes beside the store's name.
 
@@ -40,7 +40,7 @@ def options(store_name: str) -> Iterator[dict[str, Any]]:
     assert server.off_spec == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def index(store_name: str) -> str:
     """Of the indexes that the store has, the usual one."""
     return "native:serverless" if store_name == "pinecone" else "hnsw"

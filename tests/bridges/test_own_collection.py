@@ -88,7 +88,8 @@ def test_llama_index(store: VectorStore, index: str) -> None:
 
 
 def test_haystack_by_name(store_name: str, options: dict[str, Any], index: str) -> None:
-    wanted: dict[str, Any] = {"url": options.pop("url", None), "options": options, "embedder": EMBEDDER}
+    others = {name: value for name, value in options.items() if name != "url"}
+    wanted: dict[str, Any] = {"url": options.get("url"), "options": others, "embedder": EMBEDDER}
     made = haystack.VecbenchDocumentStore(store_name, index=index, **wanted)
     documents = [Document(id=i, content=t, meta={**m, "made": {"by": "hand"}}) for i, t, m in FACTS]
     assert made.write_documents(documents) == len(FACTS)
