@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecbench.cli.naming import missing_module
-from vecbench.cli.output import complain, console, print_json
+from vecbench.cli.output import complain, console, print_json, say
 from vecbench.errors import CollectionNotFound, ConfigError, MissingDependency, VecbenchError, redact
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class _Lines:
             return
         self._phase, self._said = phase, seconds
         counts = f": {done:,} of {total:,}" if total > 1 else ""
-        print(f"{seconds:6.1f} s  {phase}{counts}", file=sys.stderr, flush=True)
+        say(f"{seconds:6.1f} s  {phase}{counts}", stderr=True)
 
 
 def _tell_plan(found: Collection, dst: VectorStore, plan: CopyPlan, obstacles: list[str], *, as_json: bool) -> None:
@@ -263,10 +263,10 @@ def _tell_plan(found: Collection, dst: VectorStore, plan: CopyPlan, obstacles: l
             }
         )
     else:
-        typer.echo(f"{_arrow(found, dst, spec.name)}: {plan.rows:,} × {spec.dim}, {spec.metric}, {spec.index.kind}")
+        say(f"{_arrow(found, dst, spec.name)}: {plan.rows:,} × {spec.dim}, {spec.metric}, {spec.index.kind}")
         for loss in plan.losses:
-            typer.echo(f"note: {loss}")
-        typer.echo("nothing was written (dry run)")
+            say(f"note: {loss}")
+        say("nothing was written (dry run)")
         for text in obstacles:
             complain(text)
     if obstacles:
@@ -297,18 +297,18 @@ def _tell_report(found: Collection, report: CopyReport, *, as_json: bool) -> Non
         return
     before = report.rows - report.written
     already = f", {before:,} of them before" if before else ""
-    typer.echo(
+    say(
         f"{_arrow(found, copied.store, copied.spec.name)}: "
         f"{report.rows:,} records copied{already}, in {report.seconds:.1f} s"
     )
     if verified is None:
-        typer.echo("not verified (--no-verify)")
+        say("not verified (--no-verify)")
     else:
         vectors = "vector (bit for bit)" if verified.bits else "vector (to float32 rounding)"
         searches = f"{verified.searches} searches, {'exact' if verified.exact else 'not exact'}"
-        typer.echo(f"verified: every id, {vectors}, metadata and document; {searches}")
+        say(f"verified: every id, {vectors}, metadata and document; {searches}")
     for loss in report.losses:
-        typer.echo(f"note: {loss}")
+        say(f"note: {loss}")
 
 
 def _place(store: VectorStore, name: str) -> dict[str, str]:

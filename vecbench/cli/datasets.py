@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vecbench.cli.output import complain, console, figure, print_json, table
+from vecbench.cli.output import complain, console, figure, print_json, table, working
 from vecbench.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def _details(source: DatasetSource, *, as_json: bool) -> None:
     from vecbench.geometry import measure
 
     card = source.card
-    busy = console(stderr=True)
-    with busy.status(f"loading, checking and measuring {card.name} ({card.n_base:,} × {card.dim}) …"):
+    with working(f"loading, checking and measuring {card.name} ({card.n_base:,} × {card.dim}) …"):
         data = source.load()
         geometry = measure(data)
     if as_json:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 import vecbench
 from vecbench.cli import copy, datasets, embed, rag, run, services, split, stores, truth
-from vecbench.cli.output import complain
+from vecbench.cli.output import complain, say
 from vecbench.errors import AdapterError, ConfigError, DatasetError, VecbenchError, redact
 
 __all__ = ["app", "main"]
@@ -94,7 +94,7 @@ app.command("embed", short_help="Turn texts into vectors with the fixed model.")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vecbench {vecbench.__version__}")
+        say(f"vecbench {vecbench.__version__}")
         raise typer.Exit
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +15,55 @@ from vecbench.errors import ConfigError, redact
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["complain", "console", "figure", "megabytes", "print_json", "require_writable", "table"]
+__all__ = [
+    "complain", "console", "figure", "megabytes", "plain", "print_json", "require_writable", "say", "table", "working",
+]  # fmt: skip
+
+# Documents, file names and servers' answers are other people's. Control characters in them could move the cursor, hide
+# lines or rename the window; half a surrogate pair (of a file name that is not UTF-8) cannot be written at all.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """The text with control characters spelled out, but for tabs and ends of lines."""
+
+    def spelled(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _CONTROL.sub(spelled, text.replace("\r\n", "\n"))
+
+
+def say(text: str = "", *, end: str = "\n", stderr: bool = False) -> None:
+    """Write a line to stdout, or to stderr."""
+    print(plain(text), end=end, file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 def complain(message: str, *, head: str = "error") -> None:
     """Write `head: message` to stderr, secrets masked."""
-    print(f"{head}: {redact(message)}", file=sys.stderr, flush=True)
+    say(f"{head}: {redact(message)}", stderr=True)
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: square brackets, colons and numbers mean nothing to it."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain(text), **options)
+
+    return Plain(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, on a terminal, until the context ends; gives a function that says something newer."""
+    from rich.text import Text
+
+    with console(stderr=True).status(Text(plain(text))) as shown:  # a string would be read as markup
+        yield lambda newer: shown.update(Text(plain(newer)))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
@@ -45,7 +82,8 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]], *, 
 
 def print_json(value: Any) -> None:
     """Write `value` to stdout as indented JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def figure(value: float | None, digits: int = 2) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vecbench.cli.output import console
+from vecbench.cli.output import console, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -53,9 +52,7 @@ class _Lines:
             return
         self._phase[event.case] = event.phase
         note = f": {event.note}" if event.note else ""
-        print(
-            f"{time.monotonic() - self._start:6.1f} s  {event.case}: {event.phase}{note}", file=sys.stderr, flush=True
-        )
+        say(f"{time.monotonic() - self._start:6.1f} s  {event.case}: {event.phase}{note}", stderr=True)
 
 
 class _Bars:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from vecbench.cli.output import complain, console, print_json
+from vecbench.cli.output import complain, print_json, say, working
 from vecbench.cli.split import BySense, splitter_by_sense
 from vecbench.errors import ConfigError, EmbedderMismatch
 
@@ -144,16 +144,15 @@ def add(
         raise ConfigError(f"{what}: there is no such file or folder")
     splitter = None if by is None else splitter_by_sense(by, size)
     unreadable: list[Any] = []
-    out = console(stderr=True)
     with (
         _open(store, path, collection, embedder, splitter=splitter) as opened,
-        out.status("loading the model …") as status,
+        working("loading the model …") as told,
     ):
 
         def show(now: Any) -> None:
             tokens = "" if now.tokens is None else f", {now.tokens:,} tokens embedded"
             line = f"{now.documents:,} documents, {now.chunks:,} passages{tokens}: {now.source}"
-            status.update(line[:_LONGEST_LINE])
+            told(line[:_LONGEST_LINE])
 
         report = opened.add(
             what,
@@ -170,7 +169,7 @@ def add(
         print_json({**asdict(report), "unreadable": [asdict(file) for file in unreadable], "passages": passages})
     else:
         tokens = "" if report.tokens is None else f", {report.tokens:,} tokens"
-        typer.echo(
+        say(
             f"{report.documents:,} documents: {report.added:,} new, {report.changed:,} changed, "
             f"{report.unchanged:,} as they were, {report.removed:,} removed; "
             f"{report.chunks_embedded:,} passages embedded{tokens}; "
@@ -208,7 +207,7 @@ def ask(
     if as_json:
         print_json(asdict(answer))
         return
-    typer.echo(answer.text)
+    say(answer.text)
     _sources(answer)
 
 
@@ -238,8 +237,8 @@ def chat(
         for question in _questions():
             pieces = opened.stream(question, k=k, where=chosen, budget_ms=budget_ms, history=history)
             for piece in pieces:
-                typer.echo(piece, nl=False)
-            typer.echo()
+                say(piece, end="")
+            say()
             _sources(pieces.answer)
             history += [Message("user", question), Message("assistant", pieces.answer.text)]
 
@@ -259,8 +258,8 @@ def list_documents(
         print_json([asdict(document) for document in found])
         return
     for document in found:
-        typer.echo(f"{document.parts:>6,}  {document.origin}  {document.source}")
-    typer.echo(f"{len(found):,} documents in {collection!r}")
+        say(f"{document.parts:>6,}  {document.origin}  {document.source}")
+    say(f"{len(found):,} documents in {collection!r}")
 
 
 @rag.command("remove")
@@ -280,13 +279,13 @@ def remove(
     if not passages:
         complain(f"{collection!r} has no document {source!r}; `vecbench rag list` shows which there are")
         raise typer.Exit(1)
-    typer.echo(f"{passages:,} passages removed")
+    say(f"{passages:,} passages removed")
 
 
 def _questions() -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
-            typer.echo("\n? ", nl=False)
+            say("\n? ", end="")
         line = sys.stdin.readline().strip()
         if not line:
             return
@@ -300,10 +299,10 @@ def _sources(answer: Answer) -> None:
         page = p.metadata.get("page")
         headings = p.metadata.get("headings")
         where = f", page {page}" if page is not None else f" ({' > '.join(headings)})" if headings else ""  # type: ignore[arg-type]  # headings are a list
-        typer.echo(f"  [{citation.number}] {p.source}{where}, characters {p.start:,} to {p.end:,}", err=True)
+        say(f"  [{citation.number}] {p.source}{where}, characters {p.start:,} to {p.end:,}", stderr=True)
     for note in answer.notes:
         complain(note, head="note")
-    typer.echo(f"  milliseconds: {milliseconds}", err=True)
+    say(f"  milliseconds: {milliseconds}", stderr=True)
 
 
 @dataclass(frozen=True, slots=True)

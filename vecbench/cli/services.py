@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbench.cli.output import complain, console, megabytes, print_json, table
+from vecbench.cli.output import complain, console, megabytes, print_json, say, table
 from vecbench.errors import AdapterNotFound, ConfigError, VecbenchError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def up(
             complain(f"{name}: {e}")
             failed = True
         else:
-            typer.echo(f"{name}: {service.version} at {service.url} ({service.how})")
+            say(f"{name}: {service.version} at {service.url} ({service.how})")
     if failed:
         raise typer.Exit(1)
 
@@ -120,7 +120,7 @@ def down(
     for service in running():
         if all_ or service.name in (names or []):
             compose_down(service) if service.how == "docker" else end(service)
-            typer.echo(f"{service.name}: ended")
+            say(f"{service.name}: ended")
 
 
 @services.command("status", short_help="What is up, and what could be.")
@@ -159,9 +159,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     )
     for row in rows:
         if row.get("why"):
-            typer.echo(f"{row['name']} cannot run as a process here: {row['why']}")
+            say(f"{row['name']} cannot run as a process here: {row['why']}")
         elif row["state"] == "up" and row["folder"]:
-            typer.echo(f"{row['name']} keeps its data and its log in {row['folder']}")
+            say(f"{row['name']} keeps its data and its log in {row['folder']}")
 
 
 def _why_not(engine: Any, name: str) -> str | None:
@@ -186,4 +186,4 @@ def logs(
     if service is None:
         raise ConfigError(f"{name} is not up; start it with: vecbench services up {name}")
     text = compose_logs(service, lines) if service.how == "docker" else service.log
-    typer.echo("\n".join(text.splitlines()[-lines:]))
+    say("\n".join(text.splitlines()[-lines:]))

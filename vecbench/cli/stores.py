@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecbench.cli.naming import missing_module, why_not_here
-from vecbench.cli.output import complain, console, print_json, table
+from vecbench.cli.output import complain, console, print_json, say, table
 from vecbench.errors import AdapterError, VecbenchError, redact
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _answering(names: Sequence[str], *, as_json: bool) -> None:
             if "error" in answer:
                 complain(f"{answer['store']}: {answer['error']}")
             else:
-                typer.echo("\n".join(_answer_lines(answer)))
+                say("\n".join(_answer_lines(answer)))
     if any("error" in answer for answer in answers):
         raise typer.Exit(1)
 
@@ -118,9 +118,9 @@ def _known(*, probe: bool, as_json: bool) -> None:
         if "error" in store:
             complain(f"{store['name']}: {store['error']}")
         elif not store["installed"]:
-            typer.echo(f"{store['name']} is not installed: {store['install']}")
+            say(f"{store['name']} is not installed: {store['install']}")
         elif store["why_not_here"]:
-            typer.echo(f"{store['name']}: only the client is here; {store['why_not_here']}")
+            say(f"{store['name']}: only the client is here; {store['why_not_here']}")
 
 
 def _row(store: Mapping[str, Any], *, probe: bool) -> list[str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vecbench.cli.naming import MetricNames, metrics
-from vecbench.cli.output import complain, console, figure, print_json, require_writable
+from vecbench.cli.output import complain, figure, print_json, require_writable, say, working
 from vecbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from vecbench.dataset import Dataset
     from vecbench.neighbours import Largest
     from vecbench.truth import GroundTruth
@@ -85,8 +84,7 @@ def truth(
     asked = metrics(metric, source.card.metric)
     if out is not None and len(asked) > 1:
         raise ConfigError(f"--out holds the neighbours under one metric; choose with --metric {asked[0].value}")
-    busy = console(stderr=True)
-    with busy.status(f"loading {source.name} …"):
+    with working(f"loading {source.name} …"):
         data = source.load()
     with open_workers(on) as workers:
         options = {"threads": threads, "memory_bytes": memory * 2**20, "workers": workers if afar else None}
@@ -110,8 +108,8 @@ def _compute(
     peak, device = (None, None) if afar else (sgemm_gflops(), _device())
     rows: list[dict[str, Any]] = []
     for each in asked:
-        with console(stderr=True).status(f"{each.value} …") as status:
-            meter = _Meter(data, each, None if quiet else status)
+        with working(f"{each.value} …") as show:
+            meter = _Meter(data, each, None if quiet else show)
             found = ground_truth(data, each, k, progress=meter, largest=device, **options)
             seconds, rate = meter.seconds(), meter.gflops()
         rows.append(
@@ -123,9 +121,7 @@ def _compute(
             _write(out, data, found)
         if not as_json:
             told = "it was kept already" if rate is None else f"{seconds:.2f} s, {figure(rate, 0)} GFLOP/s"
-            typer.echo(
-                f"{each.value}: {found.k} neighbours of {len(found.rows):,} queries, {told}, {found.sha256[:16]}"
-            )
+            say(f"{each.value}: {found.k} neighbours of {len(found.rows):,} queries, {told}, {found.sha256[:16]}")
     if as_json:
         print_json(rows)
         return
@@ -137,9 +133,9 @@ def _compute(
 class _Meter:
     """Shows how far a computation is, how fast, and how long it will take; it is told (queries done, all queries)."""
 
-    def __init__(self, data: Dataset, metric: Metric, status: Status | None) -> None:
+    def __init__(self, data: Dataset, metric: Metric, show: Callable[[str], None] | None) -> None:
         self._work = 2 * len(data.queries) * len(data.base) * data.dim / 1e9
-        self._metric, self._status = metric, status
+        self._metric, self._show = metric, show
         self._start = time.perf_counter()
         self._first: tuple[float, float] | None = None  # time and share: what was done before may be an earlier call's
 
@@ -147,10 +143,10 @@ class _Meter:
         now, share = time.perf_counter(), done / total
         if self._first is None:
             self._first = (now, share)
-        if self._status is None or share == self._first[1]:
+        if self._show is None or share == self._first[1]:
             return
         rate = (share - self._first[1]) / (now - self._first[0])
-        self._status.update(
+        self._show(
             f"{self._metric.value}: {share:.0%} of {total:,} queries, {figure(rate * self._work, 0)} GFLOP/s, "
             f"{figure((1 - share) / rate, 0)} s left"
         )
