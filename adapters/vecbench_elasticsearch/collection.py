@@ -260,15 +260,19 @@ class ElasticsearchCollection(WordCollection):
         knn: dict[str, Any] = {"field": "v", "k": k, "num_candidates": MAX_CANDIDATES}
         if self._quantised:
             knn["rescore_vector"] = {"oversample": MAX_CANDIDATES / k}  # by the vectors as written, all candidates
-        searches = [
-            {**body, "knn": {**knn, "query_vector": q, "filter": [*filters, {"range": {"_seq_no": window}}]}}
-            for q in queries
-            for window in windows
+
+        def searches(query: Vectors) -> list[dict[str, Any]]:
+            return [
+                {**body, "knn": {**knn, "query_vector": query, "filter": [*filters, {"range": {"_seq_no": window}}]}}
+                for window in windows
+            ]
+
+        if len(windows) == 1:
+            return self._ask([one for query in queries for one in searches(query)])
+        # One query after the other: a million rows are a hundred windows, and the hits of all are held until merged.
+        return [
+            sorted((hit for hits in self._ask(searches(query)) for hit in hits), key=_by_score)[:k] for query in queries
         ]
-        found = self._ask(searches)
-        step = len(windows)
-        merged = [[h for hits in found[i : i + step] for h in hits] for i in range(0, len(found), step)]
-        return [sorted(hits, key=_by_score)[:k] for hits in merged]
 
     def _last_write(self) -> int:
         path = "indices.*.shards.*.seq_no.max_seq_no"
