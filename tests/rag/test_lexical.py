@@ -19,9 +19,18 @@ from hypothesis import strategies as st
 from vecbench import CollectionSpec, F, Flat, Metric, Records, VectorStore, connect
 from vecbench.collection import Collection
 from vecbench.errors import ConnectionFailed, RagError
+from vecbench.filters import Filter
 from vecbench.memory import MemoryCollection, MemoryStore
-from vecbench.rag.retrieve import LexicalIndex, LexicalIndexDamagedWarning, LexicalRetriever, ranked
+from vecbench.rag.retrieve import (
+    HybridRetriever,
+    LexicalIndex,
+    LexicalIndexDamagedWarning,
+    LexicalRetriever,
+    ranked,
+)
+from vecbench.rag.retrieve.ranked import best_passages
 from vecbench.rag.retrieve.words import tokens
+from vecbench.rag.types import Passage
 
 
 def collection_of(texts: Sequence[str | None], store: VectorStore | None = None) -> Collection:
@@ -193,7 +202,14 @@ def test_it_follows_the_collection() -> None:
         collection.delete(ids=["2"])
         write(collection, {"3": "three"})  # as many as before: not noticed by the count
         assert found(retriever, "three") == []
-        assert found(retriever, "two") == []  # but what is gone never comes
+        assert found(retriever, "two") == []  # but what is gone never comes, and that it is gone was noticed
+        assert found(retriever, "three") == ["3"]
+        collection.delete(ids=["3"])
+        write(collection, {"5": "three three"})
+        assert found(retriever, "three") == ["5"]  # at once, where the words were in what is gone
+        collection.delete(ids=["5"])
+        write(collection, {"3": "three"})
+        assert found(retriever, "zero") == ["0"]
         retriever.expire()
         assert found(retriever, "three") == ["3"]
     still = LexicalRetriever(collection, follow=False)
@@ -203,6 +219,24 @@ def test_it_follows_the_collection() -> None:
     still.refresh()
     assert found(still, "three") == ["3", "4"]
     still.close()
+
+
+def test_the_other_half_of_a_hybrid_shows_what_is_new() -> None:
+    """Another process has written, and the count is what it was; the vectors find the record, so its words are read."""
+
+    class Everything:
+        def retrieve(self, query: str, k: int = 10, *, where: Filter | None = None) -> list[Passage]:
+            return best_passages(collection, lambda limit: [(id_, 1.0) for id_ in present], k, where)
+
+    collection = collection_of(["zero", "one", "two"])
+    present = ["0", "1", "2"]
+    with LexicalRetriever(collection) as words:
+        hybrid = HybridRetriever([Everything(), words], weights=[0, 1])
+        assert next(p.id for p in hybrid.retrieve("two")) == "2"
+        collection.delete(ids=["1"])
+        write(collection, {"7": "seven"})
+        present[1] = "7"
+        assert [(p.id, bool(p.score)) for p in hybrid.retrieve("seven")][:2] == [("7", True), ("0", False)]
 
 
 def test_what_was_not_flushed_is_found() -> None:
@@ -259,7 +293,8 @@ def _use(collection: Collection, path: Path) -> None:
 def test_a_damaged_file_is_made_again_with_a_warning(tmp_path: Path) -> None:
     collection = collection_of([f"word{i}" for i in range(300)])
     _use(collection, tmp_path)
-    file = tmp_path / "words.sqlite"
+    file, mine = tmp_path / "words.sqlite", tmp_path / "words.sqlite.bak"
+    mine.write_text("mine")
     whole = file.read_bytes()
     for damaged in (b"no database at all, and long " * 99, whole[:5000] + bytes(len(whole) - 5000)):
         file.write_bytes(damaged)
@@ -268,6 +303,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _use(collection, tmp_path)
+    assert mine.read_text() == "mine"
 
 
 def test_what_is_damaged_while_it_is_open_is_made_again(tmp_path: Path) -> None:

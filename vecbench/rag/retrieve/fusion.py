@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from vecbench.errors import ConfigError
 from vecbench.filters import Filter
+from vecbench.rag.retrieve.lexical import LexicalRetriever
 from vecbench.rag.retrieve.ranked import check_k
 from vecbench.rag.types import Passage, Retriever
 
@@ -62,6 +63,11 @@ class HybridRetriever:
         check_k(k)
         fetch = max(k, self.fetch or max(4 * k, 50))
         rankings = [retriever.retrieve(query, fetch, where=where) for retriever in self.retrievers]
+        found = {passage.id for ranking in rankings for passage in ranking}
+        for place, retriever in enumerate(self.retrievers):
+            if isinstance(retriever, LexicalRetriever) and retriever.lacks(found):  # another process has written
+                retriever.refresh()
+                rankings[place] = retriever.retrieve(query, fetch, where=where)
         return fuse(rankings, weights=self.weights, rank_constant=self.rank_constant)[:k]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -85,8 +85,8 @@ class LexicalIndex:
                 f"{self._file} is damaged ({error}); it is made again", LexicalIndexDamagedWarning, stacklevel=2
             )
             self._db.close()
-            for file in self._file.parent.glob(self._file.name + "*"):  # the log beside it, too
-                file.unlink()
+            for end in ("", "-wal", "-shm"):  # the log beside it, too
+                self._file.with_name(self._file.name + end).unlink(missing_ok=True)
             self._open()
 
     def begin(self) -> None:
@@ -103,6 +103,11 @@ class LexicalIndex:
                     known[id_] = row
             self._db.executemany("insert or ignore into present values (?)", known.values())
         return [id_ for id_ in ids if id_ not in known]
+
+    def lacks(self, ids: Iterable[str]) -> bool:
+        """Whether one of these ids is not in the index."""
+        with self._lock:
+            return any(self._db.execute("select 1 from chunks where id = ?", (id_,)).fetchone() is None for id_ in ids)
 
     def add(self, ids: Sequence[str], texts: Sequence[str | None]) -> None:
         """Add texts under ids that are not in the index; they count as present."""
@@ -150,9 +155,10 @@ class LexicalRetriever:
     """The k best records of a collection by BM25, from a `LexicalIndex` that follows the collection.
 
     path, stem: see `LexicalIndex`. The index is filled when it is first needed, and brought up to date, by ids, when
-    the collection's count differs from what was seen last, after `expire` (`ChunkIndex.watch` calls it), and by
-    `refresh`. A record that is written anew under its id must keep its text, as ids of `ChunkIndex` do. follow: False
-    leaves out the count before each search, where that is dear.
+    the collection's count differs from what was seen last, when a search finds what is gone from the collection, after
+    `expire` (`ChunkIndex.watch` calls it), and by `refresh`. What another process changes without changing the count
+    may stay unseen until then. A record that is written anew under its id must keep its text, as ids of `ChunkIndex`
+    do. follow: False leaves out the count before each search, where that is dear.
     """
 
     def __init__(
@@ -201,9 +207,22 @@ class LexicalRetriever:
         check_k(k)
         if self._expired or (self._follow and self.collection.count() != self._seen):
             self.refresh()
-        return best_passages(
-            self.collection, lambda limit: self._safely(lambda: self._index.search(query, limit)), k, where
-        )
+        gone: list[str] = []
+
+        def best() -> list[Passage]:
+            return best_passages(
+                self.collection, lambda limit: self._safely(lambda: self._index.search(query, limit)), k, where, gone
+            )
+
+        found = best()
+        if not gone:
+            return found
+        self.refresh()  # what is gone may have been replaced
+        return best()
+
+    def lacks(self, ids: Iterable[str]) -> bool:
+        """Whether the index has yet to hear of one of these records of the collection."""
+        return self._safely(lambda: self._index.lacks(ids))
 
     def close(self) -> None:
         """Close the index; it stays on disk where it has a path."""

@@ -19,26 +19,35 @@ Ranking: TypeAlias = Callable[[int | None], list[tuple[str, float]]]
 _LOOKED_AT = 1000  # best ids whose metadata is read, before all that pass the filter are listed
 
 
-def best_passages(collection: Collection, ranking: Ranking, k: int, where: Filter | None) -> list[Passage]:
-    """The first k of the ranked records that are in the collection and pass the filter, however far down they stand."""
+def best_passages(
+    collection: Collection, ranking: Ranking, k: int, where: Filter | None, gone: list[str] | None = None
+) -> list[Passage]:
+    """The first k of the ranked records that are in the collection and pass the filter, however far down they stand.
+
+    gone: takes the ids of ranked records, as far as they were looked at, that are not in the collection.
+    """
+    gone = [] if gone is None else gone
     most = k if where is None else max(k, _LOOKED_AT)
     ranked = ranking(most)
-    found = _first(collection, ranked, k, where)
+    found = _first(collection, ranked, k, where, gone)
     if len(found) == k or len(ranked) < most:
         return found
     ranked = ranking(None)
     if where is not None:
         passing = {id_ for batch in collection.scan(where=where, include=()) for id_ in batch.ids}
         ranked = [one for one in ranked if one[0] in passing]
-    return _first(collection, ranked, k, where)
+    return _first(collection, ranked, k, where, gone)
 
 
-def _first(collection: Collection, ranked: Sequence[tuple[str, float]], k: int, where: Filter | None) -> list[Passage]:
+def _first(
+    collection: Collection, ranked: Sequence[tuple[str, float]], k: int, where: Filter | None, gone: list[str]
+) -> list[Passage]:
     found: list[Passage] = []
     step = max(k, 50)
     for start in range(0, len(ranked), step):
         scores = dict(ranked[start : start + step])
         records = collection.get(list(scores), include=("metadata", "documents"))
+        gone += scores.keys() - set(records.ids)
         for id_, text, metadata in zip(records.ids, records.documents or (), records.metadata or (), strict=True):
             if where is None or matches(where, metadata):
                 found.append(passage(id_, text, metadata, score=scores[id_]))
