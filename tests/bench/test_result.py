@@ -53,6 +53,23 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
     assert (data["format"], data["version"]) == ("vecbench-report", 1)
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_no_report_takes_the_place_of_another(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+
+        def refused(_self: Path, _target: Path) -> None:
+            raise PermissionError(1, "no links here")
+
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    first, second, third = (_report().model_copy(update={"null_cost_ns": float(n)}) for n in (1, 2, 3))
+    assert first.save(tmp_path / "r.json") == tmp_path / "r.json"
+    assert second.save(tmp_path / "r.json") == tmp_path / "r-2.json"
+    assert third.save(tmp_path / "r.json", replace=True) == tmp_path / "r.json"
+    assert first.save(tmp_path / "r.json") == tmp_path / "r-3.json"
+    kept = {path.name: Report.load(path).null_cost_ns for path in tmp_path.iterdir()}
+    assert kept == {"r.json": 3, "r-2.json": 2, "r-3.json": 1}  # and nothing beside them
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [

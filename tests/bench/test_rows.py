@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vecbench.bench import rows
 from vecbench.dataset import Dataset
+from vecbench.errors import RunVoid
 from vecbench.formats.blocks import mapped_file
 from vecbench.types import Records, Vectors
 
@@ -97,3 +99,35 @@ def test_memory_stays_at_some_windows_of_a_large_file(tmp_path: Path) -> None:
     )
     window = 16_384 * 128 * 4
     assert int(done.stdout) < 8 * window  # two windows, their ids, and the pages that were read, but not 25 windows
+
+
+def test_a_file_that_is_another_one_meanwhile_is_not_measured(tmp_path: Path) -> None:
+    file = tmp_path / "mine.npy"
+    base = np.random.default_rng(1).normal(size=(5000, 4)).astype(np.float32)
+
+    def saved() -> tuple[dict[str, Any], Vectors]:
+        np.save(tmp_path / "first.npy", base)
+        (tmp_path / "first.npy").replace(file)
+        mapped = np.load(file, mmap_mode="r")
+        return rows.save_rows(mapped, tmp_path / "copy.npy"), mapped
+
+    place, mapped = saved()
+    rows.require_unchanged(place)
+    with file.open("r+b") as written:  # in place
+        written.seek(-4, 2)
+        written.write(b"1234")
+    with pytest.raises(RunVoid, match=r"mine\.npy was changed or replaced"):
+        rows.require_unchanged(place)
+
+    place, mapped = saved()
+    np.save(tmp_path / "other.npy", -base)
+    (tmp_path / "other.npy").replace(file)
+    with pytest.raises(RunVoid, match=r"mine\.npy was changed or replaced"):
+        rows.open_rows(place)
+    place = rows.save_rows(mapped, tmp_path / "copy.npy")  # replaced before: the mapping is of the old one
+    rows.require_unchanged(place)
+    with pytest.raises(RunVoid, match=r"mine\.npy was changed or replaced"):
+        rows.open_rows(place)
+    file.unlink()
+    with pytest.raises(RunVoid, match=r"mine\.npy was changed or replaced"):
+        rows.require_unchanged(place)

@@ -129,6 +129,23 @@ def test_a_store_whose_process_is_killed_fails_alone_and_the_signal_is_named(tin
     assert _workers() == []
 
 
+@pytest.mark.parametrize("when", [("null, euclidean", "ingest", 0), ("memory, euclidean", "round 1", 0)])
+def test_a_data_set_that_changes_while_it_is_measured_gives_no_figures(
+    when: tuple[str, str, int], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.npy"
+    np.save(file, np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32))
+
+    def change(event: Event) -> None:
+        if (event.case, event.phase, event.done) == when:
+            np.save(tmp_path / "other.npy", np.random.default_rng(2).normal(size=(500, 8)).astype(np.float32))
+            (tmp_path / "other.npy").replace(file)
+
+    report = run(Plan(stores=(MEMORY,), dataset=str(file), metrics=EUCLIDEAN, ef=(16,)), on_event=change)
+    assert [(c.status, c.settings) for c in report.cases] == [("void", [])]
+    assert "mine.npy was changed or replaced" in (report.cases[0].error or "")
+
+
 def test_ctrl_c_keeps_the_complete_rounds_and_leaves_no_process(tiny: Dataset) -> None:
     def interrupt(event: Event) -> None:
         if (event.phase, event.done) == ("round 3", 1):
@@ -242,6 +259,7 @@ def test_wrong_data_is_said_before_anything_is_measured(tiny: Dataset) -> None:
         {"ef": (), "exact": False},
         {"index": IVFFlat(nlist=4, nprobe=1), "ef": (8,), "exact": False},
         {"timeout_seconds": 0},
+        {"seed": -1},
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(wrong: dict[str, object]) -> None:

@@ -81,6 +81,14 @@ def test_what_is_wrong_is_said_before_anything_is_made(run: Run) -> None:
     missing = run("rag", "add", "nowhere", "--path", "kb2")
     assert missing.exit_code == 2
     assert "no such file or folder" in missing.stderr
+    for wrong, said in (
+        (("docs", "--size", "100"), "--size needs --by"),
+        (("docs/travel.txt", "--pattern", "*.md"), "docs/travel.txt is one file"),
+        (("docs/travel.txt", "--ignore", "x"), "docs/travel.txt is one file"),
+    ):
+        refused = run("rag", "add", *wrong, "--path", "kb2")
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output
+    assert not Path("kb2").exists()
     Path("docs/bad.pdf").write_text("no pdf")
     some = run("rag", "add", "docs")
     assert some.exit_code == 1

@@ -16,6 +16,7 @@ from vecbench.bench.runner import Event
 from vecbench.cli.main import app
 from vecbench.cli.output import console
 from vecbench.cli.progress import showing
+from vecbench.cli.run import _interrupted_once
 from vecbench.cli.tables import footnotes, show_report
 from vecbench.memory import MemoryStore, NullStore
 
@@ -109,6 +110,7 @@ def test_requests_that_fail_under_load_are_exit_1_and_the_others_are_measured(
     ("options", "said"),
     [
         (["--rate", "400"], "--rate needs --clients"),
+        (["--requests", "400"], "--requests needs --clients"),
         (["--clients", "0"], "--clients '0'"),
         (["--clients", "1000"], "clients must be 1 to 512"),
         (["--on", "ray://127.0.0.1:1"], "--clients"),
@@ -199,6 +201,32 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert report.interrupted
     assert report.cases[0].settings[0].latencies_ns.shape[0] >= 2
     assert "recall@10" in out
+
+
+def test_an_impatient_second_ctrl_c_loses_nothing() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    after: list[str] = []
+    with _interrupted_once():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+            after.append("what was measured is written")
+    assert after
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_result_that_cannot_be_written_is_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_self: Report, _path: Path, *, replace: bool = False) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Report, "save", full)
+    out = tmp_path / "r.json"
+    out.write_text("{}")
+    done = CliRunner().invoke(app, ["run", "-s", "null", *SMALL, "-o", str(out), "--force", "--quiet"])
+    assert done.exit_code == 1
+    assert f"the result could not be written to {out}: No space left on device" in done.stderr
+    assert "result file" not in done.stderr
 
 
 def test_lines_of_progress_come_once_a_phase(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +81,14 @@ def test_the_first_device_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("importlib.metadata.entry_points", points)
     assert _device() is device
     assert asked == ["vecbench.devices"]
+
+
+def test_what_could_not_be_kept_is_not_said_to_be(vecbench: Callable[..., Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32))
+    done = vecbench("truth", "mine.npy", "--metric", "euclidean", "--k", "7", XDG_CACHE_HOME="/dev/null")
+    assert done.returncode == 0, done.stderr
+    assert "warning: ground truth could not be kept in /dev/null/" in done.stderr
+    assert "UserWarning" not in done.stderr
+    assert "kept in:" not in done.stderr
+    told = vecbench("truth", "mine.npy", "--metric", "euclidean", "--k", "7", "--json", XDG_CACHE_HOME="/dev/null")
+    assert json.loads(told.stdout)[0]["folder"] is None

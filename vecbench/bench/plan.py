@@ -63,6 +63,8 @@ class Plan:
             raise ConfigError(f"k must be 1 to {MAX_K}, got {self.k}")
         if self.rounds < 1 or (self.queries is not None and self.queries < 1):
             raise ConfigError("rounds and queries must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0, got {self.seed}")
         if len(set(self.loads)) != len(self.loads):
             raise ConfigError(f"each load once, got {'; '.join(load.name for load in self.loads)}")
         if self.requests is not None and self.requests < 1:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import os
+import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,14 +240,24 @@ class Report(_Model):
                             f"the first with {under.error}"
                         )
 
-    def save(self, path: Path) -> None:
-        """Write the file whole or not at all."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("w", encoding="utf-8") as f:
-            f.write(self.model_dump_json(indent=1))
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(path)
+    def save(self, path: Path, *, replace: bool = False) -> Path:
+        """Write the file whole or not at all; returns where.
+
+        replace: in place of one that is there; else beside it, under a name with a number: another run may have made it
+        meanwhile, and neither is lost.
+        """
+        temporary = path.with_name(f".vecbench-{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("x", encoding="utf-8") as f:
+                f.write(self.model_dump_json(indent=1))
+                f.flush()
+                os.fsync(f.fileno())
+            if replace:
+                temporary.replace(path)
+                return path
+            return _put_beside(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -260,3 +272,19 @@ class Report(_Model):
             raise BenchmarkError(f"{path} is no result of this version: {where}: {first['msg']}") from e
         except ValueError as e:
             raise BenchmarkError(f"{path} is no JSON: {e}") from e
+
+
+def _put_beside(temporary: Path, path: Path) -> Path:
+    """Give a file the first name that is free: path, then path-2 and so on."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            free.hardlink_to(temporary)  # unlike a rename, it never replaces
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            if free.exists():
+                continue
+            temporary.replace(free)
+        return free
+    raise AssertionError  # the numbers do not end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vecbench.errors import RunVoid
 from vecbench.formats.blocks import mapped_file
 from vecbench.types import Records, Vectors
 
-__all__ = ["BATCH", "HELD_BYTES", "batches", "drop_pages", "insertion_order", "open_rows", "save_rows"]
+__all__ = [
+    "BATCH", "HELD_BYTES", "batches", "drop_pages", "insertion_order", "open_rows", "require_unchanged", "save_rows",
+]  # fmt: skip
 
 BATCH = 1000
 HELD_BYTES = 256_000_000  # a base of up to so many bytes is prepared whole before the first row is sent
@@ -65,19 +69,55 @@ def _in_order_of_the_file(base: Vectors, order: _Numbers) -> tuple[Vectors, _Num
 
 
 def save_rows(vectors: Vectors, path: Path) -> dict[str, Any]:
-    """Where another process finds the array: the file that it is mapped from, or one that is written at `path`."""
+    """Where another process finds the array: the file that it is mapped from, or one that is written at `path`.
+
+    Of a file of somebody's own it is kept what it was: replaced or changed meanwhile, it would be compared with itself.
+    """
     if (place := mapped_file(vectors)) is None:
         np.save(path, vectors)
         return {"npy": str(path)}
-    return {"raw": str(place[0].resolve()), "offset": place[1], "shape": list(vectors.shape)}
+    file = place[0].resolve()
+    return {
+        "raw": str(file), "offset": place[1], "shape": list(vectors.shape), "stamp": _stamp(file),
+        "sample": _sample(vectors),
+    }  # fmt: skip
 
 
 def open_rows(place: dict[str, Any]) -> Vectors:
-    """The array that `save_rows` put somewhere, mapped."""
+    """The array that `save_rows` put somewhere, mapped; `RunVoid` where it is another one now."""
     if "npy" in place:
         held: Vectors = np.load(place["npy"], mmap_mode="r", allow_pickle=False)
         return held
-    return np.memmap(place["raw"], np.float32, "r", place["offset"], tuple(place["shape"]))
+    require_unchanged(place)
+    found: Vectors = np.memmap(place["raw"], np.float32, "r", place["offset"], tuple(place["shape"]))
+    if _sample(found) != place["sample"]:  # replaced after it was loaded, but before it was stamped
+        raise _changed(place)
+    return found
+
+
+def require_unchanged(place: dict[str, Any]) -> None:
+    """Raise `RunVoid` where the file that `save_rows` named is another one now, or was written to."""
+    if "raw" in place and _stamp(Path(place["raw"])) != place["stamp"]:
+        raise _changed(place)
+
+
+def _changed(place: dict[str, Any]) -> RunVoid:
+    name = Path(place["raw"]).name
+    return RunVoid(f"{name} was changed or replaced while it was measured; run again, and leave it alone meanwhile")
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _sample(vectors: Vectors) -> str:
+    """The hash of up to a thousand rows, from the first to the last."""
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), 1000)).astype(np.int64)
+    return hashlib.sha256(np.ascontiguousarray(vectors[rows]).data).hexdigest()
 
 
 def drop_pages(vectors: Vectors) -> None:

@@ -22,9 +22,9 @@ from vecbench.bench.machine import describe_machine, sgemm_gflops
 from vecbench.bench.plan import Plan, Setting
 from vecbench.bench.press import Pass, clients_for
 from vecbench.bench.result import Phases, Report, SettingResult, StoreVersions
-from vecbench.bench.rows import save_rows
+from vecbench.bench.rows import require_unchanged, save_rows
 from vecbench.dataset import Dataset, DatasetSource
-from vecbench.errors import BenchmarkError, redact
+from vecbench.errors import BenchmarkError, RunVoid, redact
 from vecbench.geometry import measure
 from vecbench.index import Flat, NativeIndex, index_to_dict
 from vecbench.registry import StoreRef, dataset_source
@@ -59,7 +59,8 @@ def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | Datas
             bench.run()
     except KeyboardInterrupt:
         report.interrupted = True
-    report.machine.sgemm_gflops_after = sgemm_gflops()
+    else:
+        report.machine.sgemm_gflops_after = sgemm_gflops()
     return report
 
 
@@ -202,6 +203,12 @@ class _Bench:
             result.effective, result.notes = _plain(loaded["effective"], child.folder), loaded["notes"]
         if child.alive and not child.rounds:
             child.fail("failed", "interrupted before the first round was complete")
+        if child.alive:
+            try:
+                for place in (self.base, self.queries):
+                    require_unchanged(place)
+            except RunVoid as error:
+                child.fail("void", str(error))
         if child.alive:
             for at, setting in enumerate(self.plan.settings(exact=True)):
                 if setting.name in loaded["settings"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +110,7 @@ def _root(
 
 def main() -> None:
     """The console command; leaves by SystemExit with one of the codes that `--help` lists."""
+    warnings.showwarning = lambda message, *_where, **_more: complain(str(message), head="warning")
     try:
         app()
     except KeyboardInterrupt:  # outside any verb, while modules are imported, say

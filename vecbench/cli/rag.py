@@ -50,6 +50,8 @@ The documents stay in the store: another `ask`, or another program, finds them t
 """,
 )
 
+_EVERY = "**/*"
+
 _Store = Annotated[
     str, typer.Option("--store", "-s", metavar="NAME", help="name, name:mode or name=url; see `vecbench stores`.")
 ]
@@ -120,11 +122,16 @@ def add(
             show_default=False,
         ),
     ] = None,
-    size: Annotated[int, typer.Option("--size", help="The most of a passage in characters, with --by.")] = 800,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", help="The most of a passage in characters, with --by.  [default: 800]", show_default=False
+        ),
+    ] = None,
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what is no longer in the folder.")] = True,
     pattern: Annotated[
         str, typer.Option("--pattern", metavar="GLOB", help="Which files of the folder, say '*.md'.")
-    ] = "**/*",
+    ] = _EVERY,
     ignore: Annotated[
         list[str] | None,
         typer.Option("--ignore", metavar="RULE", help="More to leave out, as in .gitignore; may be given often."),
@@ -142,7 +149,11 @@ def add(
     """
     if not what.exists():
         raise ConfigError(f"{what}: there is no such file or folder")
-    splitter = None if by is None else splitter_by_sense(by, size)
+    if size is not None and by is None:
+        raise ConfigError("--size needs --by; without it passages are measured in tokens of the embedder")
+    if what.is_file() and (pattern != _EVERY or ignore):
+        raise ConfigError(f"--pattern and --ignore choose among the files of a folder; {what} is one file")
+    splitter = None if by is None else splitter_by_sense(by, 800 if size is None else size)
     unreadable: list[Any] = []
     with (
         _open(store, path, collection, embedder, splitter=splitter) as opened,

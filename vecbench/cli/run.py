@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -129,6 +133,8 @@ def run(
 
     if rate is not None and clients is None:
         raise ConfigError("--rate needs --clients: how many wait for answers at once")
+    if requests is not None and clients is None:
+        raise ConfigError("--requests needs --clients: it is of a pass under load")
     pressed = () if clients is None else numbers("--clients", clients)
     rates = () if rate is None else numbers("--rate", rate)
     built, walked = parse_index(index), numbers("--ef", ef)
@@ -158,14 +164,15 @@ def run(
     from vecbench.cli.progress import showing
     from vecbench.cli.tables import show_report
 
-    with showing(quiet=quiet) as on_event:
-        report = runner.run(plan, on_event=on_event, dataset=source)
-    try:
-        report.save(path)
-    except OSError as e:
-        complain(f"the result could not be written to {path}: {e.strerror or e}")
-    else:
-        complain(str(path), head="result file")
+    saved = False
+    with _interrupted_once():
+        with showing(quiet=quiet) as on_event:
+            report = runner.run(plan, on_event=on_event, dataset=source)
+        try:
+            complain(str(report.save(path, replace=force)), head="result file")
+            saved = True
+        except OSError as e:
+            complain(f"the result could not be written to {path}: {e.strerror or e}")
     if as_json:
         typer.echo(report.model_dump_json(indent=1))
     else:
@@ -175,8 +182,26 @@ def run(
     if report.interrupted:
         complain("interrupted; what was measured until then is kept")
         raise typer.Exit(130)
-    if report.failed or not path.exists():
+    if report.failed or not saved:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """Ctrl-C ends the run; pressed again it does nothing, until what was measured is written."""
+
+    def interrupt(_signal: int, _frame: object) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # elsewhere Python sets no handlers
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _result_path(out: Path | None, dataset: str) -> Path:

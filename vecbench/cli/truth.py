@@ -107,6 +107,7 @@ def _compute(
     afar = options["workers"] is not None
     peak, device = (None, None) if afar else (sgemm_gflops(), _device())
     rows: list[dict[str, Any]] = []
+    folder = default_truth_dir()
     for each in asked:
         with working(f"{each.value} …") as show:
             meter = _Meter(data, each, None if quiet else show)
@@ -115,7 +116,7 @@ def _compute(
         rows.append(
             {"metric": each.value, "k": found.k, "queries": len(found.rows), "sha256": found.sha256,
              "seconds": seconds, "gflops": rate, "sgemm_gflops": peak, "gpu": device is not None, "cluster": afar,
-             "folder": str(default_truth_dir())}
+             "folder": str(folder) if folder.is_dir() else None}
         )  # fmt: skip
         if out is not None:
             _write(out, data, found)
@@ -127,7 +128,8 @@ def _compute(
         return
     if peak is not None:
         complain(f"{figure(peak, 0)} GFLOP/s: what this machine's matrix product reaches", head="sgemm")
-    complain(str(default_truth_dir()), head="kept in")
+    if folder.is_dir():  # else a warning has said why
+        complain(str(folder), head="kept in")
 
 
 class _Meter:
