@@ -38,12 +38,12 @@ class Collection(ABC):
     """Records of one dimension under one metric. Made by a `VectorStore`, never by hand."""
 
     def __init__(self, store: VectorStore, spec: CollectionSpec) -> None:
-        self.store = store
-        self.spec = spec
+        self.store, self.spec = store, spec
         self._aio: AsyncCollection | None = None
         # A caller repeats the same parameters for many queries; they are checked when they change.
         self._checked_params: SearchParams | None = None
         self._checked_k = 0
+        self._gone = False  # dropped; another may have its name
 
     @property
     def native(self) -> Any:
@@ -66,7 +66,7 @@ class Collection(ABC):
         `InvalidMetadata`, `EmbedderMismatch`, each naming the row. Large batches are cut to the store's limits; if one
         part fails after others were accepted, `PartialWriteError` says which ids are in. Call `flush` to read them.
         """
-        self.store._require_open()
+        self.store._require_open(self)
         checked = self._check_records(records)
         accepted = 0
         try:
@@ -78,7 +78,7 @@ class Collection(ABC):
 
     def get(self, ids: Sequence[str], *, include: Sequence[Include] = INCLUDE_ALL) -> Records:
         """The records of these ids, in the order of the request, each once; an id that is not there is absent."""
-        self.store._require_open()
+        self.store._require_open(self)
         checks.check_ids(ids, unique=False)
         checks.check_include(include)
         wanted = list(dict.fromkeys(ids))
@@ -95,7 +95,7 @@ class Collection(ABC):
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> None:
         """Delete records by id or by filter, exactly one of the two; ids that are not there are fine."""
-        self.store._require_open()
+        self.store._require_open(self)
         if (ids is None) == (where is None):
             raise ConfigError("delete takes either ids or where, exactly one of them")
         try:
@@ -111,7 +111,7 @@ class Collection(ABC):
 
     def count(self, where: Filter | None = None) -> int:
         """The exact number of records, or of those that match."""
-        self.store._require_open()
+        self.store._require_open(self)
         if where is not None:
             self._check_where(where)
         try:
@@ -136,8 +136,8 @@ class Collection(ABC):
         collection's raises `EmbedderMismatch`. What the store cannot do raises `Unsupported…`; nothing is ignored.
         """
         store, spec = self.store, self.spec
-        if store._closed:
-            store._require_open()
+        if store._closed or self._gone:
+            store._require_open(self)
         queries = checks.as_vectors(vectors, spec.dim, spec.metric, "queries")
         if type(k) is not int or k < 1:
             raise ConfigError(f"k must be a whole number of at least 1, got {k!r}")
@@ -162,7 +162,7 @@ class Collection(ABC):
 
         Records written or deleted while scanning may or may not appear.
         """
-        self.store._require_open()
+        self.store._require_open(self)
         if type(batch_size) is not int or batch_size < 1:
             raise ConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         if where is not None:
@@ -175,7 +175,7 @@ class Collection(ABC):
 
         timeout: seconds, then `StoreTimeout`.
         """
-        self.store._require_open()
+        self.store._require_open(self)
         try:
             self._flush(timeout)
         except Exception as e:
@@ -183,7 +183,7 @@ class Collection(ABC):
 
     def optimize(self, timeout: float = 3600.0) -> None:
         """Return when the index covers every row: the build clock stops here. timeout: seconds, then `StoreTimeout`."""
-        self.store._require_open()
+        self.store._require_open(self)
         try:
             self._optimize(timeout)
         except Exception as e:
@@ -194,7 +194,7 @@ class Collection(ABC):
 
         Plain JSON types. Keys where known: index, indexed_rows, index_bytes, disk_bytes, and the vendor's own.
         """
-        self.store._require_open()
+        self.store._require_open(self)
         try:
             return self._describe()
         except Exception as e:
@@ -205,7 +205,7 @@ class Collection(ABC):
 
         `UnsupportedOperation` where the store takes the parameter with each query, or not at all.
         """
-        self.store._require_open()
+        self.store._require_open(self)
         can, index = self.store.capabilities, self.spec.index
         asked = {"ef_search": (ef_search, can.ef_search, "hnsw"), "nprobe": (nprobe, can.nprobe, "ivf_flat")}
         changed: dict[str, int] = {}
@@ -367,7 +367,7 @@ class Collection(ABC):
         try:
             for batch in self._scan(where, batch_size, include):
                 yield batch
-                self.store._require_open()
+                self.store._require_open(self)
         except Exception as e:
             self.store._fail(e, f"scanning {self.spec.name!r}")
 

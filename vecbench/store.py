@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from weakref import WeakSet
 
 from vecbench.capabilities import Capabilities, StoreInfo
 from vecbench.collection import Collection
@@ -158,7 +159,7 @@ class VectorStore(ABC):
         elif spec.name in self.list_collections():
             raise CollectionExists(f"{self.name} has a collection {spec.name!r} already; pass exist_ok=True to use it")
         try:
-            return self._create(spec)
+            return self._handed_out(self._create(spec))
         except Exception as e:
             self._fail(e, f"creating collection {spec.name!r}")
 
@@ -167,7 +168,7 @@ class VectorStore(ABC):
         self._require_open()
         check_name(name)
         try:
-            return self._open_collection(name)
+            return self._handed_out(self._open_collection(name))
         except Exception as e:
             self._fail(e, f"opening collection {name!r}")
 
@@ -180,7 +181,10 @@ class VectorStore(ABC):
             self._fail(e, "listing collections")
 
     def drop_collection(self, name: str, *, missing_ok: bool = False) -> None:
-        """Delete a collection with everything in it; `CollectionNotFound` unless `missing_ok`."""
+        """Delete a collection with everything in it; `CollectionNotFound` unless `missing_ok`.
+
+        What this store has handed out of it raises `CollectionNotFound` from now on, also when the name is taken again.
+        """
         self._require_open()
         check_name(name)
         try:
@@ -189,8 +193,11 @@ class VectorStore(ABC):
             except Exception as e:
                 self._fail(e, f"dropping collection {name!r}")
         except CollectionNotFound:
+            self._forget(name)
             if not missing_ok:
                 raise
+        else:
+            self._forget(name)
 
     def close(self) -> None:
         """End the connection; closing twice is fine, using a closed store raises `StoreClosed`."""
@@ -261,6 +268,22 @@ class VectorStore(ABC):
         except Exception as e:
             self._fail(e, doing)
 
-    def _require_open(self) -> None:
+    def _require_open(self, handle: Collection | None = None) -> None:
         if self._closed:
             raise StoreClosed(f"this {self.name} store was closed; connect again")
+        if handle is not None and handle._gone:
+            raise CollectionNotFound(
+                f"{self.name}: collection {handle.spec.name!r} was dropped; open or create it anew"
+            )
+
+    def _handles(self) -> WeakSet[Collection]:
+        handles: WeakSet[Collection] = self.__dict__.setdefault("_handed", WeakSet())
+        return handles
+
+    def _forget(self, name: str) -> None:
+        for handle in [h for h in self._handles() if h.spec.name == name]:
+            handle._gone = True
+
+    def _handed_out(self, collection: Collection) -> Collection:
+        self._handles().add(collection)
+        return collection

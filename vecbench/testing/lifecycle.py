@@ -20,6 +20,7 @@ from vecbench.errors import (
     UnsupportedIndex,
     UnsupportedMetric,
 )
+from vecbench.filters import F
 from vecbench.index import HNSW, Flat, Index, IVFFlat, NativeIndex
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
@@ -66,6 +67,29 @@ class LifecycleTests(Base):
         new.upsert(Records(["a"], raw_vectors(1, 3)))
         new.flush()
         assert new.count() == 1
+
+    def test_a_handle_does_not_outlive_its_collection(self, store: VectorStore) -> None:
+        """Another that takes the name may have other vectors, of another embedder: nothing is read or written there."""
+        old, other = self.make(store, load=records(10, DIM)), store.get_collection("docs")
+        store.drop_collection("docs")
+        new = self.make(store, load=records(3, DIM))
+        for handle in (old, other):
+            for use in (
+                handle.count,
+                lambda handle=handle: handle.get(["id1"]),
+                lambda handle=handle: handle.search(raw_vectors(1, DIM), k=1),
+                lambda handle=handle: list(handle.scan()),
+                lambda handle=handle: handle.upsert(Records(["x"], raw_vectors(1, DIM))),
+                lambda handle=handle: handle.delete(ids=["id1"]),
+                lambda handle=handle: handle.delete(where=F("n") >= 0),
+                handle.flush,
+                handle.optimize,
+                handle.describe,
+            ):
+                with pytest.raises(CollectionNotFound, match="docs"):
+                    use()
+        new.flush()
+        assert sorted(id_ for batch in new.scan() for id_ in batch.ids) == ["id0", "id1", "id2"]
 
     def test_the_spec_is_read_back(self, store: VectorStore) -> None:
         spec = CollectionSpec(
