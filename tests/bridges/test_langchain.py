@@ -72,6 +72,15 @@ def test_scores_are_distances_and_relevance_lies_between_0_and_1(store: Vecbench
     assert names([document for document, _ in some]) == ["cat"]
 
 
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.EUCLIDEAN])
+def test_a_store_that_rounds_passes_no_bound(metric: Metric) -> None:
+    """LangChain warns beyond 0 and 1, and several stores find a text a little nearer to itself than nothing."""
+    relevance = VecbenchVectorStore(made(metric), WordEmbedder())._select_relevance_score_fn()
+    assert [relevance(-2.4e-7), relevance(0.0)] == [1.0, 1.0]
+    assert relevance(0.3) == pytest.approx(0.7 if metric is Metric.COSINE else 1 / 1.3)
+    assert relevance(1.8) == pytest.approx(0.0 if metric is Metric.COSINE else 1 / 2.8)
+
+
 def test_relevance_under_the_other_metrics() -> None:
     euclid = VecbenchVectorStore(made(Metric.EUCLIDEAN), WordEmbedder())
     euclid.add_texts(["one word"])
@@ -150,7 +159,20 @@ def test_update_and_delete(store: VecbenchVectorStore) -> None:
     store.delete(filter={"kind": "plant"})
     assert {document.id for document in store.similarity_search("the", k=9)} == {"dog", "iron"}
     with pytest.raises(ConfigError, match="exactly one"):
-        store.delete()
+        store.delete(["dog"], filter={"kind": "animal"})
+    assert store.collection.count() == 2
+
+
+def test_nothing_is_found_where_nothing_is_wanted(store: VecbenchVectorStore) -> None:
+    vector = store.embeddings.embed_query("the")
+    assert store.similarity_search("the", k=0) == []
+    assert store.similarity_search_with_score("the", k=0) == []
+    assert store.similarity_search_by_vector(vector, k=0) == []
+    assert store.max_marginal_relevance_search("the", k=0) == []
+    assert store.max_marginal_relevance_search("the", k=0, fetch_k=0) == []
+    assert asyncio.run(store.asimilarity_search("the", k=0)) == []
+    with pytest.raises(ConfigError, match="at least 1, got -1"):
+        store.similarity_search("the", k=-1)
 
 
 def test_marginal_relevance_avoids_what_it_has(store: VecbenchVectorStore) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from vecbench.bridges.langchain_filters import from_langchain_filter
 from vecbench.bridges.shared import flat, marginal, new_ids, refuse, require_embedder, visible
+from vecbench.checks import check_documents, check_ids, check_metadata
 from vecbench.collection import Collection
 from vecbench.embed.spec import Embedder, EmbedderSpec, Progress
 from vecbench.embed.texts import checked_texts, checked_vectors
@@ -25,7 +26,7 @@ from vecbench.index import HNSW, Index
 from vecbench.rag.types import Chunk
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore as Store
-from vecbench.types import Hit, Include, Metric, Records, SearchResult, Vectors, similarity
+from vecbench.types import Hit, Include, Metric, Records, Vectors, similarity
 
 try:
     from langchain_core.documents import Document
@@ -133,7 +134,7 @@ class VecbenchVectorStore(VectorStore):
     """A collection of any store as a LangChain vector store.
 
     What was added can be searched at once. Scores of `…_with_score` are distances in the unit of the metric, smaller is
-    nearer; relevance scores are 1 − d under cosine (0 where that is negative), 1 / (1 + d) under Euclid. `filter` takes
+    nearer; relevance scores are 1 − d under cosine, cut to 0 … 1, and 1 / (1 + d) under Euclid. `filter` takes
     a filter of ours, or LangChain's dictionary form (see `from_langchain_filter`); what it does not know it refuses.
     """
 
@@ -189,18 +190,35 @@ class VecbenchVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Embed and write texts, each replacing the record of the same id; returns the ids, random where none came."""
-        _no_more(kwargs)
+        """Embed and write texts, each replacing the record of the same id; returns the ids, random where none came.
+
+        Of texts with one id the last is written. batch_size: how many are embedded and written at a time, all unless
+        given; LangChain's `index` gives it. Everything is checked before the first batch is written, but an embedder
+        that fails later leaves the batches before it.
+        """
+        _no_more(kwargs, "ids= and batch_size=")
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise ConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         rows = list(texts)
         if metadatas is not None and len(metadatas) != len(rows):
             raise ConfigError(f"{len(metadatas)} metadatas for {len(rows)} texts; give one for each, or none")
         names = new_ids(ids, len(rows))
         metadata = [flat(m, f"text {i}") for i, m in enumerate(metadatas or [{}] * len(rows))]
+        check_ids(names, unique=False)
+        check_metadata(metadata)
+        check_documents(rows)
+        last = list({name: i for i, name in enumerate(names)}.values())
+        step = batch_size or max(1, len(last))
+        for batch in (last[start : start + step] for start in range(0, len(last), step)):
+            some = [rows[i] for i in batch]
+            vectors = self.embedder.embed_documents(some)
+            self.collection.upsert(
+                Records([names[i] for i in batch], vectors, [metadata[i] for i in batch], some, self._fingerprint)
+            )
         if rows:
-            vectors = self.embedder.embed_documents(rows)
-            self.collection.upsert(Records(names, vectors, metadata, rows, self._fingerprint))
             self.collection.flush()
         return names
 
@@ -210,15 +228,23 @@ class VecbenchVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """Await `add_texts`; the loop is not blocked."""
-        return await asyncio.to_thread(self.add_texts, list(texts), metadatas, ids=ids, **kwargs)
+        rows = list(texts)
+        return await asyncio.to_thread(self.add_texts, rows, metadatas, ids=ids, batch_size=batch_size, **kwargs)
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
-        """Delete by ids, or by `filter=`; ids that are not there are fine. True when it was done."""
+        """Delete by ids, or by `filter=`; ids that are not there are fine. True when it was done.
+
+        Neither is refused, though LangChain's interface lets a store delete everything then: a variable that happens to
+        be None must not empty a collection. `filter=And(())`, of `vecbench.filters`, matches everything.
+        """
         where = _where(kwargs.pop("filter", None))
         _no_more(kwargs)
+        if ids is None and where is None:
+            raise ConfigError("delete takes ids or filter=; to delete everything, filter=And(()) of vecbench.filters")
         self.collection.delete(ids=ids, where=where)
         self.collection.flush()
         return True
@@ -255,9 +281,11 @@ class VecbenchVectorStore(VectorStore):
         """Await `similarity_search_with_score`."""
         where = _where(kwargs.pop("filter", None))
         _no_more(kwargs)
+        if k == 0:
+            return []
         vectors = await asyncio.to_thread(self.embedder.embed_queries, [query])
         found = await self.collection.aio.search(vectors, k, where=where, include=_TEXT, embedder=self._spec)
-        return _scored(found)
+        return _scored(found.hits())
 
     def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
         """The k nearest to a vector."""
@@ -290,7 +318,7 @@ class VecbenchVectorStore(VectorStore):
         _no_more(kwargs)
         query = np.array([embedding], np.float32)
         found = self._search(query, max(k, fetch_k), where, ("vectors", *_TEXT))
-        chosen = marginal(query[0], list(found.hits()), k, relevance=lambda_mult, metric=self.collection.spec.metric)
+        chosen = marginal(query[0], found, k, relevance=lambda_mult, metric=self.collection.spec.metric)
         return [_document(hit) for hit in chosen]
 
     async def amax_marginal_relevance_search_by_vector(
@@ -305,7 +333,7 @@ class VecbenchVectorStore(VectorStore):
         metric = self.collection.spec.metric
         if metric is Metric.DOT:
             raise refuse("a relevance score between 0 and 1 under the dot product")
-        return lambda distance: max(0.0, similarity(distance, metric))
+        return lambda distance: min(1.0, max(0.0, similarity(distance, metric)))  # a store's rounding passes 1
 
     @property
     def _spec(self) -> EmbedderSpec | None:
@@ -317,25 +345,27 @@ class VecbenchVectorStore(VectorStore):
 
     def _search(
         self, vectors: Vectors, k: int, where: Filter | None, include: tuple[Include, ...] = _TEXT
-    ) -> SearchResult:
-        return self.collection.search(vectors, k, where=where, include=include, embedder=self._spec)
+    ) -> list[Hit]:
+        if k == 0:  # LangChain's own store finds nothing then
+            return []
+        return list(self.collection.search(vectors, k, where=where, include=include, embedder=self._spec).hits())
 
 
 def _where(given: Where) -> Filter | None:
     return from_langchain_filter(given) if isinstance(given, Mapping) else given
 
 
-def _no_more(kwargs: Mapping[str, Any]) -> None:
+def _no_more(kwargs: Mapping[str, Any], known: str = "filter=") -> None:
     if kwargs:
-        raise ConfigError(f"unknown options {sorted(kwargs)}; a vecbench vector store takes filter=")
+        raise ConfigError(f"unknown options {sorted(kwargs)}; a vecbench vector store takes {known} here")
 
 
 def _document(hit: Hit) -> Document:
     return Document(id=hit.id, page_content=hit.document or "", metadata=visible(hit.metadata))
 
 
-def _scored(found: SearchResult) -> list[tuple[Document, float]]:
-    return [(_document(hit), hit.distance) for hit in found.hits()]
+def _scored(hits: Iterable[Hit]) -> list[tuple[Document, float]]:
+    return [(_document(hit), hit.distance) for hit in hits]
 
 
 def _documents_of(records: Records) -> list[Document]:
