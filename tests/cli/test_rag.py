@@ -89,6 +89,14 @@ def test_what_is_wrong_is_said_before_anything_is_made(run: Run) -> None:
         refused = run("rag", "add", *wrong, "--path", "kb2")
         assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output
     assert not Path("kb2").exists()
+    Path("shared").mkdir()
+    Path("shared/a.txt").write_text("A share that is mounted.")
+    assert run("rag", "add", "shared", "--path", "kb3").exit_code == 0
+    Path("shared/a.txt").unlink()
+    unmounted = run("rag", "add", "shared", "--path", "kb3")
+    assert (unmounted.exit_code, "no document is found there" in unmounted.stderr) == (1, True)
+    assert "1 documents in 'rag'" in run("rag", "list", "--path", "kb3").stdout
+    assert "1 removed" in run("rag", "add", "shared", "--path", "kb3", "--prune").stdout
     Path("docs/bad.pdf").write_text("no pdf")
     some = run("rag", "add", "docs")
     assert some.exit_code == 1

@@ -11,14 +11,9 @@ import pytest
 from vecbench import VectorStore, connect
 from vecbench.embed import MiniLM
 from vecbench.errors import ConfigError, DocumentError
-from vecbench.rag import (
-    Document,
-    Rag,
-    Unreadable,
-    UnreadableWarning,
-)
+from vecbench.rag import AddReport, Document, Rag, Unreadable, UnreadableWarning
 from vecbench.rag.intake import default_splitter, splitter_language
-from vecbench.rag.load import CsvLoader
+from vecbench.rag.load import CsvLoader, JsonLinesLoader
 
 from .pipeline_parts import CONTRACT, DOCUMENTS, Bag, filled
 
@@ -183,3 +178,151 @@ def test_chunks_fit_the_model_with_their_headings(minilm: MiniLM) -> None:
     chunks = splitter.split("The notice period is three months. " * 200)
     assert len(chunks) > 1
     assert all(len(minilm.token_spans(chunk.text)) <= 223 for chunk in chunks)
+
+
+@pytest.mark.parametrize("folder", ["C/F", "C#/F#", "#c"])
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_what_cannot_be_read_is_kept_whatever_its_name(
+    store: VectorStore, tmp_path: Path, folder: str, unlisted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `#` in a name of a file or folder does not begin the number of a row."""
+    gone = tmp_path / "C" / "gone.txt"
+    for made in (tmp_path / folder, gone.parent):
+        made.mkdir(parents=True, exist_ok=True)
+    gone.write_text(CONTRACT)
+    file = tmp_path / folder / "fe#es.csv"
+    file.write_text("what,euro\nentry,ten\nexit,five\n")
+    rag = Rag(store, embedder=Bag())
+    assert rag.add(tmp_path).added == 3
+    gone.unlink()
+    (tmp_path / "other.txt").write_text(CONTRACT)
+    listed = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if unlisted and Path(path) == file.parent:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    file.write_bytes(b"\0damaged")
+    told: list[Unreadable] = []
+    report = rag.add(tmp_path, on_error=told.append)
+    assert [t.source for t in told] == [folder if unlisted else f"{folder}/fe#es.csv"]
+    assert (report.removed, report.spared) == (1, 2)
+
+
+def test_only_what_cannot_be_read_is_kept(store: VectorStore, tmp_path: Path) -> None:
+    for name in ("C# old.md", "C#/a.md", "C/b.md", "C.md", "C# rows.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "one"}')
+    rag = Rag(store, embedder=Bag())
+    assert rag.add(tmp_path).added == 5
+    for name in ("C# old.md", "C#/a.md", "C/b.md", "C# rows.jsonl"):
+        (tmp_path / name).unlink()
+    (tmp_path / "C# logo.xyz").write_text("")
+    (tmp_path / "C# more.jsonl").write_text("{")
+    told: list[Unreadable] = []
+    report = rag.add(tmp_path, on_error=told.append)
+    assert [t.source for t in told] == ["C# logo.xyz", "C# more.jsonl#line=1"]
+    assert (report.removed, report.spared) == (4, 0)
+
+
+def test_a_row_with_a_mark_in_its_name_spares_its_file(store: VectorStore, tmp_path: Path) -> None:
+    loaders = [JsonLinesLoader(id_field="id")]
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": "x#1", "text": "one"}\n{"id": "y#1", "text": "two"}\n')
+    rag = Rag(store, embedder=Bag())
+    assert rag.add(tmp_path, loaders=loaders).added == 2
+    file.write_text('{"id": "z#1", "text": "nul \\u0000"}\n')
+    (tmp_path / "b.txt").write_text("text")
+    told: list[Unreadable] = []
+    report = rag.add(tmp_path, loaders=loaders, on_error=told.append)
+    assert ([t.source for t in told], report.removed, report.spared) == (["a.jsonl#id=z#1"], 0, 2)
+
+
+def test_a_loader_may_name_documents_as_it_likes(store: VectorStore, tmp_path: Path) -> None:
+    class Chapters:
+        suffixes = (".book",)
+        whole = True
+
+        def load(self, path: Path, source: str) -> Iterator[Document | Unreadable]:
+            yield Document("one", "fees#1")
+            yield Document("two", "fees#2") if self.whole else Unreadable("fees#2", "it is torn out")
+            if self.whole:
+                yield Document("three", "fees#3")
+
+    (tmp_path / "a.book").write_text("")
+    chapters = Chapters()
+    rag = Rag(store, embedder=Bag())
+    assert rag.add(tmp_path, loaders=[chapters]).added == 3
+    chapters.whole = False
+    report = rag.add(tmp_path, loaders=[chapters], on_error=lambda _: None)
+    assert (report.unchanged, report.spared, report.removed) == (1, 2, 0)
+
+
+def test_one_bad_document_does_not_keep_the_folder_out(store: VectorStore, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"id": id_, "text": text}) + "\n" for id_, text in [(1, "one"), (1, "again"), (2, "two")])
+    )
+    for name in ("handbook.md", "later.md"):
+        (tmp_path / name).write_text(CONTRACT)
+
+    class Mine:
+        suffixes = (".md",)
+        spoilt: Document | None = None
+
+        def load(self, path: Path, source: str) -> Iterator[Document]:
+            yield self.spoilt if self.spoilt and source == "handbook.md" else Document(path.read_text(), source)
+
+    mine = Mine()
+    rag = Rag(store, embedder=Bag())
+
+    def add() -> tuple[AddReport, list[Unreadable]]:
+        told: list[Unreadable] = []
+        return rag.add(tmp_path, loaders=[JsonLinesLoader(id_field="id"), mine], on_error=told.append), told
+
+    for _ in range(2):
+        report, (twice,) = add()
+        assert (report.documents, report.removed) == (4, 0)
+        assert (twice.source, twice.reason[:16]) == ("a.jsonl#id=1", "comes twice from")
+    held = rag.sources()
+    assert [s.source for s in held] == ["a.jsonl#id=1", "a.jsonl#id=2", "handbook.md", "later.md"]
+    wrong: Any = [("x\0y", "handbook.md"), ("x", "handbook.md", {"page": 1}), (b"x", "handbook.md"), ("x", 5)]
+    for spoilt in wrong:
+        mine.spoilt = Document(*spoilt)
+        (tmp_path / "later.md").write_text(f"{spoilt}")
+        report, (_, bad) = add()
+        assert (bad.source, report.changed) == (str(spoilt[1]), 1)
+        assert bad.reason
+        assert not bad.reason.startswith("handbook")
+        # What is held of the file stays; of 5 nobody knows which file it was.
+        assert (report.spared, report.removed) == ((0, 1) if spoilt[1] == 5 else (1, 0))
+    with pytest.warns(UnreadableWarning, match="a.jsonl#id=1: comes twice"):
+        rag.add(tmp_path / "a.jsonl", loaders=[JsonLinesLoader(id_field="id")], origin="o")
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [
+        (["a.md", "b.md"], ConfigError, "str 'a.md' is no Document; .* one path: call it once for each path"),
+        ([Path("a.md")], ConfigError, "is no Document"),
+        (b"docs", ConfigError, "int 100 is no Document"),
+        (DOCUMENTS[0], ConfigError, "one path or a list of documents, got one Document"),
+        (None, ConfigError, "got one NoneType"),
+        ([Document(None, "y")], DocumentError, "y: a document's text is a str, got NoneType"),  # type: ignore[arg-type]
+        ([Document(b"x", "y")], DocumentError, "y: a document's text is a str, got bytes"),  # type: ignore[arg-type]
+        ([Document("x", Path("y"))], DocumentError, "y: a document's source is a str"),  # type: ignore[arg-type]
+        ([Document("x", 5)], DocumentError, "5: a document's source is a str, got int"),  # type: ignore[arg-type]
+        ([Document("x", "y", None)], DocumentError, "y: metadata is a mapping, got NoneType"),  # type: ignore[arg-type]
+        ("", ConfigError, r"the path is empty; the working directory is '\.'"),
+    ],
+)
+def test_what_is_no_document_is_said(store: VectorStore, what: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        Rag(store, embedder=Bag()).add(what)
+
+
+def test_an_error_can_be_printed(store: VectorStore) -> None:
+    with pytest.raises(DocumentError, match=r"^caf\?\.txt: ") as error:
+        Rag(store, embedder=Bag()).add([Document("text", os.fsdecode(b"caf\xe9.txt"))])
+    assert str(error.value).encode()

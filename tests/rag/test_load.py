@@ -340,6 +340,11 @@ def test_a_file_that_is_too_large_is_reported(tmp_path: Path) -> None:
     assert "70,000,000 bytes" in reported["a.txt"]
 
 
+def test_an_empty_path_is_not_the_working_directory() -> None:
+    with pytest.raises(ConfigError, match="the path is empty"):
+        load("")
+
+
 def test_a_wrong_rule_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rule of ignore or pattern"):
         list(load(tmp_path, ignore=["a[", "***/!", "!"]))

@@ -128,7 +128,14 @@ def add(
             "--size", help="The most of a passage in characters, with --by.  [default: 800]", show_default=False
         ),
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what is no longer in the folder.")] = True,
+    prune: Annotated[
+        bool | None,
+        typer.Option(
+            "--prune/--no-prune",
+            help="Remove what is no longer in the folder.  [default: yes, unless nothing is found there]",
+            show_default=False,
+        ),
+    ] = None,
     pattern: Annotated[
         str, typer.Option("--pattern", metavar="GLOB", help="Which files of the folder, say '*.md'.")
     ] = _EVERY,

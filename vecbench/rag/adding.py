@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from vecbench.collection import Collection
 from vecbench.embed.texts import checked_vectors
-from vecbench.errors import DocumentError
+from vecbench.errors import ConfigError, DocumentError
 from vecbench.filters import And, Eq, Filter, In
+from vecbench.rag.load.encodings import printable
+from vecbench.rag.load.reports import Unreadable
 from vecbench.rag.records import Row, content_sha256, number, rows_of, splitter_sha256
-from vecbench.rag.types import Document
+from vecbench.rag.types import Document, Splitter
 from vecbench.types import Records
 
 if TYPE_CHECKING:
     from vecbench.rag.index import ChunkIndex
 
-__all__ = ["AddProgress", "AddReport", "Adding", "batches"]
+__all__ = ["AddProgress", "AddReport", "Adding", "lock_of"]
 
 _SOURCES = 64  # documents that are looked up at once
 _LOOKUPS = 8  # then all that is held of the origin is looked up
 _CHARACTERS = 4_000_000  # of documents in memory at once, unless one is longer
 _CHUNKS = 256  # embedded, written and flushed at once: so much work is lost at most when the process is killed
 
+_Batch: TypeAlias = list[tuple[Document, str]]  # with the hashes of their contents
+
+_locks: WeakValueDictionary[tuple[str, str], threading.RLock] = WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+def lock_of(collection: Collection) -> threading.RLock:
+    """What those hold who change the documents of a collection, one for all of this process that may mean the same.
+
+    Nobody can tell whether two connections lead to one server: collections of one name in stores of one kind share it.
+    """
+    with _locks_lock:
+        return _locks.setdefault((collection.store.name, collection.spec.name), threading.RLock())
+
 
 @dataclass(slots=True)
 class AddReport:
     """What `ChunkIndex.add` did.
 
-    documents: all that were given. added: new ones; changed: held with another content, splitter or context; unchanged;
-    empty: without a chunk, so that nothing of them is kept; each document is one of these. removed: documents of the
-    origin that were not given any more and whose chunks were deleted; spared: those that `keep` held back.
+    documents: all that were given, but refused ones. added: new ones; changed: held with another content, splitter or
+    context; unchanged; empty: without a chunk, so that nothing of them is kept; each document is one of these. removed:
+    documents of the origin that were not given any more and whose chunks were deleted; spared: those that `keep` held
+    back.
     chunks_written: records written, `chunks_embedded` of them with a new vector. chunks_kept: left as they were.
     chunks_deleted: records deleted. tokens: embedded, None where nobody can count them.
     """
@@ -94,34 +114,56 @@ class Adding:
     """
 
     def __init__(
-        self, index: ChunkIndex, origin: str, *, prune: bool, progress: Callable[[AddProgress], None] | None
+        self,
+        index: ChunkIndex,
+        origin: str,
+        *,
+        prune: bool,
+        refused: Callable[[Unreadable], None] | None,
+        progress: Callable[[AddProgress], None] | None,
     ) -> None:
-        self.index, self.origin, self.progress = index, origin, progress
+        self.index, self.origin, self.refused, self.progress = index, origin, refused, progress
         self.collection = index.collection
-        self.splitter = splitter_sha256(index.splitter.fingerprint, index.context)
+        self._last: tuple[Splitter, str] | None = None
         self.report = AddReport(tokens=None if index.count_tokens is None else 0)
         self.seen: set[str] = set()
         self.lookups = 0
         self.known = self._look_up(Eq("origin", origin)) if prune else None
 
-    def batch(self, documents: Sequence[Document]) -> None:
-        """Write what is new, make it durable, then delete what it replaces: a kill between leaves too much."""
-        contents = [content_sha256(document) for document in documents]  # refuses what cannot be kept
+    def batches(self, documents: Iterable[Document]) -> Iterator[_Batch]:
+        """As many documents as are looked up, and held in memory, at once; what cannot be kept is refused here."""
+        batch: _Batch = []
+        characters = 0
         for document in documents:
-            if document.source in self.seen:
-                raise DocumentError(f"{document.source}: comes twice from {self.origin!r}; sources name documents")
-            self.seen.add(document.source)
-        held = self._held([document.source for document in documents])
+            try:
+                batch.append((document, self._content(document)))
+            except DocumentError as error:
+                if self.refused is None:
+                    raise
+                source = printable(str(document.source))
+                self.refused(Unreadable(source, str(error).removeprefix(f"{source}: ")))
+                continue
+            characters += len(document.text)
+            if len(batch) == _SOURCES or characters >= _CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+        if batch:
+            yield batch
+
+    def batch(self, documents: _Batch) -> None:
+        """Write what is new, make it durable, then delete what it replaces: a kill between leaves too much."""
+        held = self._held([document.source for document, _ in documents])
         pending: list[tuple[Row, bool]] = []
         gone: list[str] = []
-        for document, content in zip(documents, contents, strict=True):
+        for document, content in documents:
             before = held.get(document.source)
-            if before is not None and before.is_whole(content, self.splitter):
+            splitter, name = self._splitter(document)
+            if before is not None and before.is_whole(content, name):
                 self.report.unchanged += 1
                 self.report.chunks_kept += len(before.ids)
             else:
                 there = set() if before is None else set(before.ids)
-                rows = self._cut(document, content, before)
+                rows = self._cut(document, content, splitter, name, before)
                 gone += there - {row.id for row in rows}
                 for row in rows:
                     pending.append((row, row.id in there))
@@ -131,7 +173,7 @@ class Adding:
             self.report.documents += 1
         self._write(pending)
         self._delete(gone)
-        self._show(self.report.tokens, documents[-1].source)
+        self._show(self.report.tokens, documents[-1][0].source)
 
     def prune(self, keep: Callable[[str], bool]) -> None:
         """Delete the documents of the origin that did not come."""
@@ -143,6 +185,27 @@ class Adding:
                 self.report.removed += 1
                 gone += self.known[source].ids if self.known else ()
         self._delete(gone)
+
+    def _content(self, document: Document) -> str:
+        """The hash of its content. DocumentError for what cannot be kept, and for a source that came before."""
+        if not isinstance(document, Document):
+            raise ConfigError(
+                f"{type(document).__name__} {document!r:.80} is no Document; add takes documents, or one path: call it "
+                "once for each path"
+            )
+        content = content_sha256(document)
+        if document.source in self.seen:
+            raise DocumentError(f"{document.source}: comes twice from {self.origin!r}; sources name documents")
+        self.seen.add(document.source)
+        return content
+
+    def _splitter(self, document: Document) -> tuple[Splitter, str]:
+        """What cuts a document, and the hash that its records carry of it."""
+        chosen = self.index.splitter
+        splitter = chosen if isinstance(chosen, Splitter) else chosen(document)
+        if self._last is None or self._last[0] is not splitter:
+            self._last = splitter, splitter_sha256(splitter.fingerprint, self.index.context)
+        return self._last
 
     def _held(self, sources: list[str]) -> Mapping[str, _Held]:
         """What is held of these documents, and perhaps of others."""
@@ -167,19 +230,19 @@ class Adding:
                     held.agreed = None
         return found
 
-    def _cut(self, document: Document, content: str, before: _Held | None) -> list[Row]:
-        """The rows that the collection should hold of a document."""
+    def _cut(self, document: Document, content: str, splitter: Splitter, name: str, before: _Held | None) -> list[Row]:
+        """The rows that the collection should hold of a document. name: the hash of the splitter."""
         rows = rows_of(
             document,
-            self.index.splitter.split(document.text),
+            splitter.split(document.text),
             origin=self.origin,
             content=content,
-            splitter=self.splitter,
+            splitter=name,
             context=self.index.context,
         )
         if not rows:
             self.report.empty += 1
-        elif before is None or before.is_of(content, self.splitter):
+        elif before is None or before.is_of(content, name):
             self.report.added += 1  # nothing is held of it, or a part from an add that was stopped
         else:
             self.report.changed += 1
@@ -237,17 +300,3 @@ class Adding:
     def _show(self, tokens: int | None, source: str) -> None:
         if self.progress is not None:
             self.progress(AddProgress(self.report.documents, self.report.chunks_written, tokens, source))
-
-
-def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """As many documents as are looked up, and held in memory, at once."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) == _SOURCES or characters >= _CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch

@@ -18,7 +18,8 @@ from vecbench.embed.spec import Embedder
 from vecbench.errors import CollectionMismatch, CollectionNotFound, ConfigError
 from vecbench.filters import And, Eq, Filter
 from vecbench.index import HNSW, Index
-from vecbench.rag.adding import Adding, AddProgress, AddReport, batches
+from vecbench.rag.adding import Adding, AddProgress, AddReport, lock_of
+from vecbench.rag.load.reports import Unreadable
 from vecbench.rag.records import FIELDS, Context, number
 from vecbench.rag.types import CountTokens, Document, Splitter
 from vecbench.spec import CollectionSpec, FieldType
@@ -73,22 +74,24 @@ def open_collection(
 
 
 class ChunkIndex:
-    """Keeps documents, cut by one splitter and embedded by one embedder, in a collection.
+    """Keeps documents, embedded by one embedder, in a collection.
 
-    collection: made with this embedder, else `EmbedderMismatch`. context: "headings" embeds each chunk below a line
+    collection: made with this embedder, else `EmbedderMismatch`. splitter: one for all documents, or a function that
+    gives the one for a document. context: "headings" embeds each chunk below a line
     with the headings that it stands under, which helps a chunk that does not name its subject; what is stored is the
     chunk alone, so a record's vector is then no longer that of its document. count_tokens: for progress and report;
     without it the embedder's own `token_spans`, where it has them.
 
-    One process at a time adds to an origin; searches may go on meanwhile and see, for a moment, a changed document's
-    old chunks beside its new ones.
+    One process at a time adds to an origin; the threads of a process take turns at `add` and `remove`, also with
+    several indexes of one collection. Searches may go on meanwhile and see, for a moment, a changed document's old
+    chunks beside its new ones.
     """
 
     def __init__(
         self,
         collection: Collection,
         embedder: Embedder,
-        splitter: Splitter,
+        splitter: Splitter | Callable[[Document], Splitter],
         *,
         context: Context = "none",
         count_tokens: CountTokens | None = None,
@@ -99,6 +102,7 @@ class ChunkIndex:
         self.collection, self.embedder, self.splitter = collection, embedder, splitter
         self.context: Context = context
         self.count_tokens = count_tokens or _token_counter(embedder)
+        self._lock = lock_of(collection)
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -112,35 +116,38 @@ class ChunkIndex:
         origin: str,
         prune: bool = False,
         keep: Callable[[str], bool] | None = None,
+        refused: Callable[[Unreadable], None] | None = None,
         progress: Callable[[AddProgress], None] | None = None,
     ) -> AddReport:
         """Bring the collection to what the documents are now; an add that was stopped goes on where it was.
 
         origin: names where they come from; origin and source together name a document. prune: remove the documents of
         this origin that were not given, after all were added; of no documents that is all of them. keep: asked for
-        each such source, True spares it: those that could not be read this time. progress: called as tokens are
-        embedded.
+        each such source before anything of them is removed, True spares it: those that could not be read this time.
+        refused: called for each document that no store can keep or whose source came before, and it is left out;
+        without it that is an error. progress: called as tokens are embedded.
 
         A document is neither split nor embedded when content, splitter and context are as they were, and of a changed
         one only the texts that are new. Documents are taken as they come, some in memory at a time. Raises
-        DocumentError for a source that comes twice, for metadata under a reserved key, for what no store can keep,
-        before anything of that document is written; the batches before it are kept. After a first add, or a large
-        one, `collection.optimize()` builds the index.
+        DocumentError for a source that comes twice, for metadata under a reserved key, for what no store can keep, and
+        ConfigError for what is no document, before anything of it is written; the batches before it are kept. After a
+        first add, or a large one, `collection.optimize()` builds the index.
         """
         if not origin:
             raise ConfigError(f"origin names where the documents come from, a non-empty string; got {origin!r}")
-        self.collection.flush()  # what was written before must be seen
-        run = Adding(self, origin, prune=prune, progress=progress)
-        try:
-            for batch in batches(documents):
-                run.batch(batch)
-            if prune:
-                run.prune(keep or (lambda _: False))
-        except BaseException:
-            self._changed()  # nobody knows what went in
-            raise
-        if run.report.chunks_written or run.report.chunks_deleted:
-            self._changed()
+        with self._lock:
+            self.collection.flush()  # what was written before must be seen
+            run = Adding(self, origin, prune=prune, refused=refused, progress=progress)
+            try:
+                for batch in run.batches(documents):
+                    run.batch(batch)
+                if prune:
+                    run.prune(keep or (lambda _: False))
+            except BaseException:
+                self._changed()  # nobody knows what went in
+                raise
+            if run.report.chunks_written or run.report.chunks_deleted:
+                self._changed()
         return run.report
 
     def remove(self, *, origin: str | None = None, source: str | None = None) -> int:
@@ -149,12 +156,13 @@ class ChunkIndex:
         if not chosen:
             raise ConfigError("remove takes an origin or a source; drop the collection to delete everything")
         where: Filter = And(tuple(chosen))
-        self.collection.flush()
-        chunks = self.collection.count(where)
-        if chunks:
-            self.collection.delete(where=where)
+        with self._lock:
             self.collection.flush()
-            self._changed()
+            chunks = self.collection.count(where)
+            if chunks:
+                self.collection.delete(where=where)
+                self.collection.flush()
+                self._changed()
         return chunks
 
     def sources(self, *, origin: str | None = None) -> Iterator[SourceState]:

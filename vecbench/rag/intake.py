@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
 
@@ -16,9 +15,11 @@ from vecbench.collection import Collection
 from vecbench.embed.minilm import MINILM_SPEC, MiniLM, fixed_model
 from vecbench.embed.spec import Embedder, Progress
 from vecbench.errors import ConfigError, DocumentError
+from vecbench.filters import And, In
 from vecbench.rag.answer.prompt import estimate_tokens
 from vecbench.rag.index import AddProgress, AddReport, ChunkIndex, SourceState
-from vecbench.rag.load.files import Reading, load
+from vecbench.rag.load.encodings import printable
+from vecbench.rag.load.files import Reading, check_path, load
 from vecbench.rag.load.reports import Unreadable, UnreadableWarning
 from vecbench.rag.records import Context
 from vecbench.rag.split.lengths import FindsTokens, TokenLength
@@ -30,7 +31,7 @@ from vecbench.types import Vectors
 
 __all__ = ["FixedModel", "Intake", "default_splitter", "splitter_language"]
 
-_BATCH = 64  # documents grouped by their kind at once
+_LOOKED_UP = 100  # of the documents of a new path, whether another origin has them, too
 _MOST_TOKENS = 256  # of a chunk with its headings; longer ones say too much to be found by one vector
 
 
@@ -95,14 +96,13 @@ class Intake:
     def __init__(
         self, collection: Collection, embedder: Embedder, *, splitter: Splitter | None, context: Context
     ) -> None:
-        self._collection, self._embedder, self._splitter = collection, embedder, splitter
-        self._context: Context = context
-        self._indexes: dict[str, ChunkIndex] = {}
-        self._watchers: list[Callable[[], None]] = []
+        self._collection, self._embedder = collection, embedder
+        self._splitters: dict[str, Splitter] = {}
+        self._index = ChunkIndex(collection, embedder, splitter or self._splitter_for, context=context)
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Have `changed()` called after each change of the collection."""
-        self._watchers.append(changed)
+        self._index.watch(changed)
 
     def add(
         self,
@@ -114,101 +114,133 @@ class Intake:
         progress: Callable[[AddProgress], None] | None = None,
         **reading: Unpack[Reading],
     ) -> AddReport:
-        """See `Rag.add`."""
+        """See `Rag.add`. One process at a time adds to an origin; the threads of a process take turns."""
+        if prune is not None and type(prune) is not bool:
+            raise ConfigError(f"prune is True, False or None, got {prune!r}")
         if isinstance(what, str | os.PathLike):
-            path = Path(what).resolve()
-            left_out = _LeftOut(on_error)
-            report = self._add(
-                load(path, on_error=left_out, **reading),
-                path.as_posix() if origin is None else origin,
-                prune=prune is not False,
-                spared=left_out.may_hold,
-                progress=progress,
-            )
-            left_out.sum_up(path)
-            return report
+            return self._add_path(what, reading, origin=origin, prune=prune, on_error=on_error, progress=progress)
         if on_error is not None or reading:
             given = sorted(reading) or ["on_error"]
             raise ConfigError(f"{', '.join(given)}: for files only; documents were given, not a path")
-        return self._add(
-            iter(what),
-            "documents" if origin is None else origin,
-            prune=prune is True,
-            spared=lambda _: False,
-            progress=progress,
+        if not isinstance(what, Iterable):
+            raise ConfigError(f"add takes one path or a list of documents, got one {type(what).__name__}")
+        return self._index.add(
+            what, origin="documents" if origin is None else origin, prune=prune is True, progress=progress
         )
 
     def remove(self, source: str | None = None, *, origin: str | None = None) -> int:
         """Delete documents; the number of their chunks."""
-        return self._index("text").remove(origin=origin, source=source)
+        return self._index.remove(origin=origin, source=source)
 
     def sources(self, *, origin: str | None = None) -> list[SourceState]:
         """What the collection holds, by origin and source."""
-        found = {(s.origin, s.source): s for s in self._index("text").sources(origin=origin)}
+        found = {(s.origin, s.source): s for s in self._index.sources(origin=origin)}
         return [found[key] for key in sorted(found)]
 
-    def _add(
+    def _add_path(
         self,
-        documents: Iterator[Document],
-        origin: str,
+        what: str | os.PathLike[str],
+        reading: Reading,
         *,
-        prune: bool,
-        spared: Callable[[str], bool],
+        origin: str | None,
+        prune: bool | None,
+        on_error: Callable[[Unreadable], None] | None,
         progress: Callable[[AddProgress], None] | None,
     ) -> AddReport:
-        total = AddReport()
-        seen: set[str] = set()
+        path = _absolute(what)
+        left_out, came = _LeftOut(path, on_error), list[str]()
+        loaded = load(path, on_error=left_out, **reading)
 
-        def show(now: AddProgress) -> None:
-            if progress is not None:
-                tokens = None if now.tokens is None else now.tokens + (total.tokens or 0)
-                progress(
-                    AddProgress(total.documents + now.documents, total.chunks_written + now.chunks, tokens, now.source)
+        def documents() -> Iterator[Document]:
+            for document in loaded:
+                if len(came) < _LOOKED_UP:
+                    came.append(printable(str(document.source)))
+                yield document
+
+        def keep(source: str) -> bool:
+            if left_out.may_hold(source):
+                return True
+            if not came and prune is None:
+                raise DocumentError(
+                    f"{path}: no document is found there (a share that is not mounted, a pattern that fits nothing?), "
+                    "the collection holds some, and nothing was removed; prune=True removes it, prune=False keeps it"
                 )
+            return False
 
-        while batch := list(islice(documents, _BATCH)):
-            kinds: dict[str, list[Document]] = {}
-            for document in batch:
-                if document.source in seen:
-                    raise DocumentError(f"{document.source}: comes twice from {origin!r}; sources name documents")
-                seen.add(document.source)
-                kind = "" if self._splitter is not None else splitter_language(document)
-                kinds.setdefault(kind, []).append(document)
-            for kind, alike in kinds.items():
-                _sum(total, self._index(kind).add(alike, origin=origin, progress=show))
-        if prune:
-            cleared = self._index("text").add(
-                (), origin=origin, prune=True, keep=lambda source: source in seen or spared(source)
-            )
-            cleared.spared -= len(seen)
-            _sum(total, cleared)
-        return total
+        report = self._index.add(
+            documents(),
+            origin=path.as_posix() if origin is None else origin,
+            prune=prune is not False,
+            keep=keep,
+            refused=left_out,
+            progress=progress,
+        )
+        left_out.sum_up(path)
+        if origin is None and report.added and not report.unchanged and not report.changed:
+            self._warn_of_twice(path, came)
+        return report
 
-    def _index(self, language: str) -> ChunkIndex:
-        if self._splitter is not None:
-            language = ""
-        if language not in self._indexes:
-            splitter = self._splitter or default_splitter(language, self._embedder)
-            index = ChunkIndex(self._collection, self._embedder, splitter, context=self._context)
-            index.watch(self._changed)
-            self._indexes[language] = index
-        return self._indexes[language]
+    def _warn_of_twice(self, path: Path, sources: Sequence[str]) -> None:
+        """Warn, when a path came for the first time, where another origin has the same documents."""
+        mine = path.as_posix()
+        names = {name for name in _names(path, sources) if name[0] != mine}
+        where = And((In("origin", sorted({n[0] for n in names})), In("source", sorted({n[1] for n in names}))))
+        for batch in self._collection.scan(where=where, include=("metadata",)):
+            for metadata in batch.metadata or ():
+                if (other := metadata.get("origin"), metadata.get("source")) in names:
+                    warnings.warn(
+                        f"{path}: the collection has documents of it twice now, from {other} too, and a change reaches "
+                        "only those that are added again. Add one of the two, and have the other removed, by "
+                        f"remove(origin={mine!r}) or remove(origin={other!r})",
+                        stacklevel=5,
+                    )
+                    return
 
-    def _changed(self) -> None:
-        for changed in self._watchers:
-            changed()
+    def _splitter_for(self, document: Document) -> Splitter:
+        language = splitter_language(document)
+        if language not in self._splitters:
+            self._splitters[language] = default_splitter(language, self._embedder)
+        return self._splitters[language]
+
+
+def _absolute(what: str | os.PathLike[str]) -> Path:
+    """The path as it is named: a link stays one, so that its name is one origin wherever it leads."""
+    check_path(what)
+    named, real = os.path.abspath(what), os.path.realpath(what)
+    return Path(named if os.path.realpath(named) == real else real)  # after a link `..` is not what it says
+
+
+def _folder_of(path: Path) -> str:
+    """The folder that sources are below, without a slash at its end."""
+    return (path.parent if path.is_file() else path).as_posix().rstrip("/")
+
+
+def _files_of(source: str) -> list[str]:
+    """The source, and of a row the whole file: what stands before a `#`, of which names may hold some of their own."""
+    return [source, *(source[: mark.start()] for mark in re.finditer("#", source))]
+
+
+def _names(path: Path, sources: Sequence[str]) -> set[tuple[str, str]]:
+    """Every origin and source that documents of a path may have: of a folder around it or inside, or of their file."""
+    names: set[tuple[str, str]] = set()
+    for place in {path, Path(os.path.realpath(path))}:
+        folder = _folder_of(place)
+        for document in (f"{folder}/{source}" for source in sources):
+            names.update((document[: at.start()] or "/", document[at.end() :]) for at in re.finditer("/", document))
+            names.update((file, document[file.rindex("/") + 1 :]) for file in _files_of(document))
+    return names
 
 
 class _LeftOut:
     """What a folder held that could not be read: told at once; files that no loader knows, together at the end."""
 
-    def __init__(self, told: Callable[[Unreadable], None] | None) -> None:
-        self._told = told
+    def __init__(self, path: Path, told: Callable[[Unreadable], None] | None) -> None:
+        self._folder, self._told = _folder_of(path), told
         self._sources: set[str] = set()
         self._unknown: Counter[str] = Counter()
 
     def __call__(self, file: Unreadable) -> None:
-        self._sources.update((file.source, file.source.rpartition("#")[0] or file.source))  # of a row, the whole file
+        self._sources.update(self._meant(file.source))
         if self._told is not None:
             self._told(file)
         elif file.unknown_kind:
@@ -218,20 +250,18 @@ class _LeftOut:
 
     def may_hold(self, source: str) -> bool:
         """Whether a document may be of a file that could not be read whole, or of a folder that could not be listed."""
-        file = PurePosixPath(source.partition("#")[0])
-        return source in self._sources or not self._sources.isdisjoint(map(str, (file, *file.parents)))
+        return not self._sources.isdisjoint((*_files_of(source), *map(str, PurePosixPath(source).parents)))
+
+    def _meant(self, source: str) -> list[str]:
+        """A file or a folder itself, of a row its file; where nothing is called so, all that it may be."""
+        if os.path.lexists(f"{self._folder}/{source}"):
+            return [source]
+        return [name for name in _files_of(source) if os.path.isfile(f"{self._folder}/{name}")] or _files_of(source)
 
     def sum_up(self, path: Path) -> None:
         """Warn of the files that no loader knows."""
         if self._unknown:
             kinds = ", ".join(f"{number} {kind}" for kind, number in self._unknown.most_common(10))
             warnings.warn(
-                f"{path}: no loader knows these, which were left out: {kinds}", UnreadableWarning, stacklevel=4
+                f"{path}: no loader knows these, which were left out: {kinds}", UnreadableWarning, stacklevel=5
             )
-
-
-def _sum(total: AddReport, part: AddReport) -> None:
-    for field in fields(AddReport):
-        mine, more = getattr(total, field.name), getattr(part, field.name)
-        if more is not None:
-            setattr(total, field.name, more if mine is None else mine + more)

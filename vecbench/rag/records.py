@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeAlias
 
 from vecbench import checks
 from vecbench.errors import DocumentError, InvalidMetadata
+from vecbench.rag.load.encodings import printable
 from vecbench.rag.load.places import headings_at, page_at
 from vecbench.rag.types import Chunk, Document, Passage
 from vecbench.spec import FieldType
@@ -122,14 +123,19 @@ def _sha256_json(parts: list[Any]) -> str:
 
 
 def _check(document: Document) -> None:
-    source = document.source
+    if not document.source:
+        raise DocumentError("a document without a source; name it, by its path say")
+    source = printable(str(document.source))
+    for what, value in ("source", document.source), ("text", document.text):
+        if type(value) is not str:
+            raise DocumentError(f"{source}: a document's {what} is a str, got {type(value).__name__}")
+    if not isinstance(document.metadata, Mapping):
+        raise DocumentError(f"{source}: metadata is a mapping, got {type(document.metadata).__name__}; {{}} for none")
     if taken := sorted(RESERVED & set(document.metadata)):
         raise DocumentError(f"{source}: metadata {', '.join(taken)} would hide what vecbench keeps there; rename it")
-    if not source:
-        raise DocumentError("a document without a source; name it, by its path say")
     titles = [heading.title for heading in document.headings]
     try:
-        checks.check_metadata([{**document.metadata, "source": source, "headings": titles}])
+        checks.check_metadata([{**document.metadata, "source": document.source, "headings": titles}])
         checks.check_documents([document.text])
     except InvalidMetadata as error:
         raise DocumentError(f"{source}: {str(error).removeprefix('row 0, ').removeprefix('row 0: ')}") from error

@@ -15,7 +15,7 @@ from vecbench.rag.load.reports import Unreadable, UnreadableWarning
 from vecbench.rag.load.walk import walk
 from vecbench.rag.types import Document
 
-__all__ = ["Reading", "Unreadable", "UnreadableWarning", "load"]
+__all__ = ["Reading", "Unreadable", "UnreadableWarning", "check_path", "load"]
 
 
 class _UnknownKind(DocumentError):
@@ -28,6 +28,12 @@ class Reading(TypedDict, total=False):
     pattern: str
     ignore: Sequence[str]
     loaders: Sequence[Loader]
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """ConfigError for an empty path: a setting that is missing must not mean the working directory."""
+    if not os.fspath(path):
+        raise ConfigError("the path is empty; the working directory is '.'")
 
 
 def load(
@@ -50,6 +56,7 @@ def load(
     each row or page that cannot be read; without it an `UnreadableWarning` is warned. DocumentError where `path` is not
     there, or is a file of which nothing can be read.
     """
+    check_path(path)
     root = Path(path)
     if isinstance(ignore, str):
         raise ConfigError(f"ignore is a list of rules, got the text {ignore!r}")
