@@ -155,7 +155,10 @@ def passage(
     A record that `ChunkIndex` did not write has its id for a source, and stands at 0.
     """
     if text is None:
-        raise DocumentError(f"record {id_!r} has no document: its text cannot be given to anybody")
+        raise DocumentError(
+            f"record {id_!r} has no document, so there is no text to show: write it again with one, or delete it; a "
+            "collection of vectors alone cannot be asked"
+        )
     held = metadata or {}
     source, start = held.get("source"), held.get("start")
     first = start if type(start) is int else 0
