@@ -5,17 +5,45 @@ from __future__ import annotations
 import math
 import random
 import threading
+from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from vecbench.errors import ConfigError, MissingDependency, VecbenchError, redact
 
-__all__ = ["JsonEndpoint", "asked_wait_seconds", "checked_key", "checked_url"]
+__all__ = ["Access", "JsonEndpoint", "asked_wait_seconds", "checked_key", "checked_url"]
 
 _LONGEST_WAIT_SECONDS = 60.0
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
+
+
+class Access:
+    """Where a service is and what lets us in: `url` without user name and password, which are in `auth`.
+
+    httpx logs every URL that it asks. headers: with the key, where there is one.
+    """
+
+    def __init__(self, url: str, key: str | None) -> None:
+        parts = urlsplit(url)
+        login, _, host = parts.netloc.rpartition("@")
+        self.url = parts._replace(netloc=host).geturl()
+        self.auth: tuple[str, str] | None = None
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        secrets = [key]
+        if login:
+            name, _, password = login.partition(":")
+            self.auth = name, password = unquote(name), unquote(password)
+            secrets += [password, b64encode(f"{name}:{password}".encode()).decode("ascii")]
+        # The longest first: one may be a part of another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+
+    def masked(self, text: str) -> str:
+        """The text without key and password, and without what looks like one."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return redact(text)
 
 
 class JsonEndpoint:
@@ -49,11 +77,11 @@ class JsonEndpoint:
             import httpx
         except ImportError as error:
             raise MissingDependency(what, module="httpx", extra=extra) from error
-        self._name, self._url, self._key, self._kind = name, url, key, kind
+        self._access = Access(url, key)
+        self._name, self._url, self._kind = name, self._access.url, kind
         self._retries, self._backoff_seconds = retries, backoff_seconds
         self._httpx = httpx
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=timeout_seconds)
+        self._client = httpx.Client(headers=self._access.headers, auth=self._access.auth, timeout=timeout_seconds)
 
     @property
     def shown(self) -> str:
@@ -66,6 +94,8 @@ class JsonEndpoint:
 
     def post(self, body: dict[str, Any]) -> Any:
         """The response of status 200; the error, with what the server said, where none comes."""
+        if self._client.is_closed:
+            raise self.error("cannot be asked: this client was closed")
         for attempt in range(self._retries + 1):
             wait_seconds = self._backoff_seconds * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - only jitter
             cause: Exception | None = None
@@ -73,13 +103,14 @@ class JsonEndpoint:
                 response = self._client.post(self._url, json=body)
             except self._httpx.TransportError as error:
                 cause, problem = error, f"cannot be asked ({type(error).__name__}: {error})"
-            except (self._httpx.HTTPError, ValueError) as error:  # no valid request or answer: again would not help
+            except (self._httpx.HTTPError, self._httpx.InvalidURL, ValueError) as error:
+                # No valid request or answer: again would not help.
                 raise self.error(f"cannot be asked ({type(error).__name__}: {error})") from error
             else:
                 status = response.status_code
                 if status == self._httpx.codes.OK:
                     return response
-                problem = f"answered {status}: {response.text[:300]}"
+                problem = f"answered {status}: {self.beginning(response.text)}"
                 if status not in _RETRIED and status < 500:
                     raise self.error(problem)
                 wait_seconds = max(wait_seconds, asked_wait_seconds(response.headers.get("retry-after")))
@@ -88,10 +119,13 @@ class JsonEndpoint:
             _pause(min(wait_seconds, _LONGEST_WAIT_SECONDS))
         raise AssertionError("the last attempt returned or raised")
 
+    def beginning(self, text: str) -> str:
+        """The beginning of what a server said; masked first, because half a key would not be found."""
+        return self._access.masked(text)[:300]
+
     def error(self, problem: str) -> VecbenchError:
         """The error that says who had which problem."""
-        text = redact(f"{self._name} at {self._url} {problem}")
-        return self._kind(text.replace(self._key, "***") if self._key else text)
+        return self._kind(self._access.masked(f"{self._name} at {self._url} {problem}"))
 
 
 def _pause(seconds: float) -> None:
@@ -102,7 +136,9 @@ def checked_url(url: str) -> str:
     """The URL without a slash at its end; ConfigError where it is none of http or https, or has more than a path."""
     try:
         parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
+        good = parts.scheme in {"http", "https"} and url.isprintable() and not parts.query and not parts.fragment
+        # A port that is no number is a ValueError, and so is a host that cannot be looked up: "a..b".
+        good = good and parts.port != 0 and bool((parts.hostname or "").encode("idna"))
     except ValueError:
         good = False
     if not good:

@@ -271,7 +271,7 @@ class ModelError(RagError):
     """A language model or a reranker failed, did not answer in time, or answered nonsense."""
 
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")  # to the last @: a password may hold one
 _SECRET_PARAM = re.compile(r"(?i)((?:api[-_]?key|token|password|passwd|secret)[\"']?\s*[=:]\s*[\"']?)[^&\s\"',;)}\]]+")
 
 

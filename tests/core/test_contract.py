@@ -210,6 +210,9 @@ def test_a_missing_client_prints_its_install_line() -> None:
 
 
 def test_secrets_are_masked() -> None:
+    assert redact("postgresql://u:p@ss@h:1/db, http://h/a@b, http://h?mail=a@b") == (
+        "postgresql://***@h:1/db, http://h/a@b, http://h?mail=a@b"
+    )
     masked = redact("https://user:hunter2@host/x?api_key=abc123&n=1 {'token': 'tok-9'} password=swordfish")
     for secret in ("hunter2", "abc123", "tok-9", "swordfish"):
         assert secret not in masked

@@ -13,7 +13,7 @@ import pytest
 import vecbench.rag.answer
 from vecbench import F, Metric, VectorStore, connect
 from vecbench.embed import MiniLM
-from vecbench.errors import CollectionMismatch, ConfigError, EmbedderMismatch, ModelError, StoreClosed
+from vecbench.errors import CollectionMismatch, ConfigError, EmbedderMismatch, ModelError, RagError, StoreClosed
 from vecbench.rag import (
     LLM,
     LexicalReranker,
@@ -267,7 +267,7 @@ def test_the_same_awaited(store: VectorStore) -> None:
                 assert await anext(stream) == "Three "
             assert "the answer was not heard to its end" in (await stream.answer()).notes
             assert await rag.aio.remove("contract.md") >= 1
-        with pytest.raises(RuntimeError, match="shutdown"):
+        with pytest.raises(RagError, match="this Rag was closed"):
             await rag.aio.ask(QUESTION)
 
     asyncio.run(run())

@@ -108,7 +108,7 @@ class OpenAIEmbedder:
             response = self._endpoint.post({"model": model, "input": ["a"], "encoding_format": "float"})
             (vector,) = self._embeddings(response, 1)
             if not isinstance(vector, list) or not vector:
-                raise self._endpoint.error(f"answered no vector: {response.text[:300]}")
+                raise self._endpoint.error(f"answered no vector: {self._endpoint.beginning(response.text)}")
             return len(vector)
         except BaseException:
             self.close()
@@ -137,7 +137,9 @@ class OpenAIEmbedder:
         try:
             rows = {row["index"]: row["embedding"] for row in response.json()["data"]}
         except (ValueError, TypeError, KeyError) as error:
-            raise self._endpoint.error(f"answered no list of embeddings: {response.text[:300]}") from error
+            raise self._endpoint.error(
+                f"answered no list of embeddings: {self._endpoint.beginning(response.text)}"
+            ) from error
         if sorted(rows) != list(range(count)):
             raise self._endpoint.error(f"answered {len(rows)} embeddings, not those of the {count} texts asked for")
         return [rows[index] for index in range(count)]

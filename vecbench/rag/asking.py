@@ -11,7 +11,7 @@ from functools import partial
 from typing import Self
 
 from vecbench.collection import Collection
-from vecbench.errors import ModelError
+from vecbench.errors import ModelError, redact
 from vecbench.filters import Filter
 from vecbench.rag.answer.citations import check_citations
 from vecbench.rag.answer.extractive import Extractive
@@ -57,8 +57,10 @@ class Asking:
             llm=wants_llm,
             tokens=stages.answer_tokens if wants_llm else 0,
         )
-        self._ahead, self._done = self._wish, Plan(retrieve=True)
+        self._ahead = self._done = self._wish  # until a stage does less
         self._notes: list[str] = []
+        self._heard: Iterator[str] | None = None  # the model
+        self._left = False
         self.passages: list[Passage] = []
 
     def find(self, k: int, where: Filter | None) -> list[Passage]:
@@ -86,16 +88,17 @@ class Asking:
                 for piece in pieces:
                     said.append(piece)
                     yield piece
-        except ModelError as error:
-            if self._deadline.left_ns > 0:  # there was time left, or no budget: it is not lateness
+        except Exception as error:  # of any class: a model of one's own has its own
+            if self._left or self._deadline.left_ns > 0:  # there was time left, or no budget: it is not lateness
                 raise
+            why = str(error) if isinstance(error, ModelError) else redact(f"{type(error).__name__}: {error}")
             # How much too slow is not known; the next question expects twice as much.
             self._learn_answer(2, plan.tokens)
             if said:
-                self._notes.append(f"the answer breaks off at the end of the latency budget ({error})")
+                self._notes.append(f"the answer breaks off at the end of the latency budget ({why})")
                 return
             self._done, self.passages = replace(self._done, llm=False, tokens=0), found
-            self._notes.append(f"the language model was too late ({error})")
+            self._notes.append(f"the language model was too late ({why})")
             yield self._quoted()
         else:
             self._learn_answer(1, stages.count_tokens("".join(said)))
@@ -104,6 +107,9 @@ class Asking:
         """The answer of this text, its citations checked."""
         with self._deadline.stage("citations"):
             checked = check_citations(text, self.passages, no_answer=self._stages.template.no_answer)
+        budget_ms, taken_ms = self._deadline.budget_ms, sum(self._deadline.timings_ns.values()) / 1e6
+        if budget_ms is not None and taken_ms > budget_ms:
+            self.note(f"the answer took {math.ceil(taken_ms)} ms, more than the latency budget of {budget_ms:g} ms")
         return Answer(
             question=self._question,
             text=checked.text,
@@ -116,6 +122,12 @@ class Asking:
     def note(self, text: str) -> None:
         """Tell the reader of the answer."""
         self._notes.append(text)
+
+    def cancel(self) -> None:
+        """End the wait of another thread for a piece, where the model's stream can; see `LLM.stream`."""
+        self._left = True
+        if (cancel := getattr(self._heard, "cancel", None)) is not None:
+            cancel()
 
     def _retrieved(self, k: int, where: Filter | None) -> list[Passage]:
         stages, words = self._stages, self._plan().words
@@ -178,14 +190,15 @@ class Asking:
                 text = llm.complete(messages, max_tokens=tokens, timeout=timeout)
             yield text
             return
-        pieces = llm.stream(messages, max_tokens=tokens, timeout=timeout)
+        self._heard = pieces = llm.stream(messages, max_tokens=tokens, timeout=timeout)
         try:
-            while True:
+            while not self._left:
                 with self._deadline.stage("llm"):
                     piece = next(pieces, None)
                 if piece is None:
                     return
                 yield piece
+            raise ModelError("the listener left")  # unlike an end, it tells nothing about the model
         finally:
             if (close := getattr(pieces, "close", None)) is not None:
                 close()  # at once, not when it is collected: a listener who leaves ends the request
@@ -222,21 +235,18 @@ class AnswerStream(Iterator[str]):
         self._said: list[str] = []
         self._answer: Answer | None = None
         self._error: Exception | None = None
-        self._ended = False
+        self._ended = self._left = False
         self._lock = threading.RLock()
 
     def __next__(self) -> str:
-        with self._lock:
-            try:
-                piece = next(self._pieces)
-            except StopIteration:
-                self._ended = True
-                raise
-            except Exception as error:
-                self._error, self._ended = error, True
-                raise
-            self._said.append(piece)
-            return piece
+        try:
+            with self._lock:
+                if self._left:
+                    self._end()
+                return self._next()
+        finally:
+            if self._left:  # while we waited, and `close` did not wait for us
+                self._end()
 
     @property
     def answer(self) -> Answer:
@@ -254,15 +264,46 @@ class AnswerStream(Iterator[str]):
             return self._answer
 
     def close(self) -> None:
-        """End the request; a second call is fine."""
-        with self._lock:
-            if not self._ended:
-                self._ended = True
-                self._asking.note("the answer was not heard to its end")
-                self._pieces.close()
+        """End the request, also while another thread waits for a piece, which is not waited for; twice is fine.
+
+        A model whose stream cannot be cancelled (see `LLM.stream`) ends with that piece.
+        """
+        self._left = True
+        if not self._end():
+            self._asking.cancel()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _next(self) -> str:
+        try:
+            piece = next(self._pieces)
+        except StopIteration:
+            self._ended = True
+            raise
+        except Exception as error:
+            if self._left:  # what was cut off has not failed
+                raise StopIteration from error
+            self._error, self._ended = error, True
+            raise
+        except BaseException:  # Ctrl-C: the pieces have ended, and the model has not
+            self._end()
+            raise
+        self._said.append(piece)
+        return piece
+
+    def _end(self) -> bool:
+        """End the pieces, unless another thread waits for one: False, and that thread does it."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not self._ended:
+                self._ended = True
+                self._asking.note("the answer was not heard to its end")
+                self._pieces.close()
+        finally:
+            self._lock.release()
+        return True

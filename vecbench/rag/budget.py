@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import SupportsFloat
 
 from vecbench.errors import ConfigError
 
@@ -67,13 +68,14 @@ class Costs:
 class Deadline:
     """When an answer is due, and how long its stages took.
 
-    budget_ms: from now; None for no budget. clock: for tests.
+    budget_ms: from now; None or infinity for no budget. clock: for tests.
     """
 
     def __init__(self, budget_ms: float | None = None, *, clock: Clock = time.perf_counter_ns) -> None:
-        if budget_ms is not None and not budget_ms > 0:
-            raise ConfigError(f"budget_ms is {budget_ms}; it must be positive, or None for no budget")
-        self.budget_ms, self._clock = budget_ms, clock
+        if budget_ms is not None and not _is_positive(budget_ms):
+            raise ConfigError(f"budget_ms is {budget_ms!r}; it must be a positive number, or None for no budget")
+        self.budget_ms = None if budget_ms is None else float(budget_ms)
+        self._clock = clock
         self._start = clock()
         self.timings_ns: dict[str, int] = {}
 
@@ -82,8 +84,7 @@ class Deadline:
         """Nanoseconds until the answer is due, less a reserve; infinity without a budget, never below 0."""
         if self.budget_ms is None:
             return float("inf")
-        budget_ns = self.budget_ms * 1e6
-        return max(0.0, budget_ns - budget_ns / _RESERVE - (self._clock() - self._start))
+        return max(0.0, self.budget_ms * (1e6 - 1e6 / _RESERVE) - (self._clock() - self._start))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -93,6 +94,10 @@ class Deadline:
             yield
         finally:
             self.timings_ns[name] = self.timings_ns.get(name, 0) + self._clock() - begun
+
+
+def _is_positive(number: object) -> bool:
+    return isinstance(number, SupportsFloat) and float(number) > 0  # a string is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from vecbench.errors import ConfigError
 from vecbench.filters import Filter
 from vecbench.index import Index
 from vecbench.rag.answer.extractive import Extractive
-from vecbench.rag.answer.prompt import estimate_tokens
+from vecbench.rag.answer.prompt import check_history, estimate_tokens
 from vecbench.rag.answer.templates import TEMPLATES, Language, PromptTemplate
 from vecbench.rag.asking import AnswerStream, Asking, Stages
 from vecbench.rag.budget import Clock, Costs, Deadline
@@ -130,6 +130,7 @@ class Rag:
             costs=self.costs,
         )
         self._aio: AsyncRag | None = None
+        self._closed = False
 
     def add(
         self,
@@ -143,11 +144,17 @@ class Rag:
     ) -> AddReport:
         """Load, split, embed and store what is new or changed: a file, the files of a folder, or documents.
 
-        origin: names where they come from, the absolute path when not given; "documents" for documents. prune: remove
-        what this origin no longer has; True for a path, False for documents, when not given. on_error: called for each
-        file that cannot be read, or not to its end, whose chunks stay as they are, and for each of a kind that no
-        loader knows; without it `UnreadableWarning` is warned, once for all files of unknown kinds. reading: pattern,
-        ignore and loaders, as of `load`; what they leave out, this origin no longer has.
+        origin: names where they come from, the absolute path when not given (a link is not followed); "documents" for
+        documents. prune: remove what this origin no longer has; True for a path, False for documents, when not given,
+        and then a path where no document is found is a DocumentError instead of removing all. on_error: called for
+        each file that cannot be read, or not to its end, and each document of one that no store can keep or that comes
+        twice, whose chunks stay as they are, and for each file of a kind that no loader knows; without it
+        `UnreadableWarning` is warned, once for all files of unknown kinds. Of documents that are given, one that
+        cannot be kept is a DocumentError. reading: pattern, ignore and loaders, as of `load`; what they leave out, this
+        origin no longer has.
+
+        Warns where another origin has the same documents, a folder around this path say. One process at a time adds to
+        an origin; the threads of a process, and the tasks of `aio`, take turns, and asking does not wait for them.
         """
         return self._intake.add(what, origin=origin, prune=prune, on_error=on_error, progress=progress, **reading)
 
@@ -179,10 +186,10 @@ class Rag:
 
         where: only chunks whose metadata matches are searched. budget_ms: milliseconds from now that the answer may
         take; `vecbench.rag.budget` says what is left out for it, the notes say what was. A model that is too slow for
-        the budget is replaced by sentences of the passages; one that fails otherwise raises ModelError. history: the
-        turns before, for the model; the search is for the question alone.
+        the budget is replaced by sentences of the passages; one that fails otherwise raises ModelError, or what an
+        `LLM` of your own raises. history: the turns before, for the model; the search is for the question alone.
         """
-        asking, k = self._asking(question, k, budget_ms)
+        asking, k = self._asking(question, k, budget_ms, history)
         asking.find(k, where)
         return asking.answer("".join(asking.say(history, streaming=False)))
 
@@ -199,7 +206,7 @@ class Rag:
 
         The passages are found when this returns.
         """
-        asking, k = self._asking(question, k, budget_ms)
+        asking, k = self._asking(question, k, budget_ms, history)
         asking.find(k, where)
         return AnswerStream(asking, asking.say(history, streaming=True))
 
@@ -210,10 +217,13 @@ class Rag:
             from vecbench.rag.aio import AsyncRag
 
             self._aio = AsyncRag(self)
+            if self._closed:
+                self._aio.close()
         return self._aio
 
     def close(self) -> None:
-        """Close what this opened: the index of words, the threads of `aio`; not the store, nor a model."""
+        """Close what this opened: the index of words, the threads and streams of `aio`; not the store, nor a model."""
+        self._closed = True
         if self._aio is not None:
             self._aio.close()
         if self._words is not None:
@@ -226,11 +236,17 @@ class Rag:
         self.close()
 
     def _asking(
-        self, question: str, k: int | None, budget_ms: float | None, *, wants_llm: bool = True
+        self,
+        question: str,
+        k: int | None,
+        budget_ms: float | None,
+        history: Sequence[Message] = (),
+        *,
+        wants_llm: bool = True,
     ) -> tuple[Asking, int]:
         deadline = Deadline(budget_ms) if self._clock is None else Deadline(budget_ms, clock=self._clock)
-        if not question.strip():
-            raise ConfigError("the question is blank")
+        _check_question(question)
+        check_history(history)
         _check_numbers(k=self._k if k is None else k)
         return Asking(self._stages, question, wants_llm=wants_llm, deadline=deadline), self._k if k is None else k
 
@@ -253,6 +269,13 @@ class Rag:
         if retriever in {"lexical", "native-lexical"}:
             return words, None
         return HybridRetriever([vector, words]), vector
+
+
+def _check_question(question: object) -> None:
+    if not isinstance(question, str):
+        raise ConfigError(f"the question is a text, got {type(question).__name__}")
+    if not question.strip():
+        raise ConfigError("the question is blank")
 
 
 def _check_numbers(**numbers: object) -> None:

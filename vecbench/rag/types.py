@@ -134,13 +134,21 @@ class LLM(Protocol):
         ...
 
     def complete(self, messages: Sequence[Message], *, max_tokens: int = 512, timeout: float | None = None) -> str:
-        """The model's answer. timeout: seconds for the whole of it, None for the client's own."""
+        """The model's answer. timeout: seconds for the whole of it, None for the client's own.
+
+        It must keep the timeout, by an error of any class: it is how an answer keeps its latency budget, since nobody
+        else can end this call.
+        """
         ...
 
     def stream(
         self, messages: Sequence[Message], *, max_tokens: int = 512, timeout: float | None = None
     ) -> Iterator[str]:
-        """The same answer in pieces, as they come."""
+        """The same answer in pieces, as they come.
+
+        The iterator may have a `close()`, which ends the request, and a `cancel()`, which does so when called from
+        another thread than the one that waits for a piece.
+        """
         ...
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from vecbench.endpoint import asked_wait_seconds, checked_key, checked_url
+from vecbench.endpoint import Access, asked_wait_seconds, checked_key, checked_url
 from vecbench.errors import ConfigError, MissingDependency, ModelError, redact
 from vecbench.rag.answer.sse import event_data
 from vecbench.rag.types import Message
@@ -24,6 +25,7 @@ _DEFAULT_URL = "https://api.openai.com/v1"
 _KEY_VARIABLE, _URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
 _CONNECT_SECONDS = 10.0
+_MOST_SECONDS = 1e6  # a socket's timeout holds little more
 _MOST_BYTES = 32 << 20  # of one answer; a model that says more is not answering
 
 
@@ -37,6 +39,71 @@ class _Passing(Exception):
     def __init__(self, problem: str, wait_seconds: float = 0.0) -> None:
         super().__init__(problem)
         self.wait_seconds = wait_seconds
+
+
+class _Call:
+    """One answer that is waited for: until its deadline, or until `leave` says that nobody listens any more."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = threading.Event()
+        self.deadline = math.inf
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._socket: Any = None  # that the answer comes from
+
+    def begin(self) -> None:
+        self.deadline = time.monotonic() + self._seconds
+
+    def leave(self) -> None:
+        self.left.set()
+        self._cut()
+
+    @contextmanager
+    def reading(self, response: Any) -> Iterator[None]:
+        """End the connection at the deadline or when the listener leaves, whoever waits for it then.
+
+        The timeouts of httpx bound the wait for the next byte; a server that sends one now and then would never meet
+        them.
+        """
+        with self._lock:
+            self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        timer = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            if self.left.is_set():  # before there was a socket to cut
+                self._cut()
+            yield
+        finally:
+            timer.cancel()
+            self.read()
+
+    def read(self) -> None:
+        """All has come: the connection may be another answer's now."""
+        with self._lock:
+            self._socket = None
+
+    def _cut(self) -> None:
+        with self._lock, suppress(OSError):
+            if self._socket is not None:
+                # Not the method of a TLS socket: that forgets its TLS state under the thread that reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _Stream(Iterator[str]):
+    """The pieces of an answer; `close` is for the thread that listens, `cancel` for another while that one waits."""
+
+    def __init__(self, pieces: Generator[str, None, None], call: _Call) -> None:
+        self._pieces, self._call = pieces, call
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self._pieces.close()
+
+    def cancel(self) -> None:
+        self._call.leave()
 
 
 class OpenAIChat:
@@ -71,7 +138,7 @@ class OpenAIChat:
             raise MissingDependency("The client of a language model", module="httpx", extra="rag") from error
         if not model:
             raise ConfigError("the model's name is empty; name it as the server does")
-        if retries < 0 or timeout_seconds <= 0 or backoff_seconds < 0:
+        if retries < 0 or not timeout_seconds > 0 or backoff_seconds < 0:
             raise ConfigError(
                 f"{model}: timeout_seconds {timeout_seconds} must be positive, retries {retries} and "
                 f"backoff_seconds {backoff_seconds} must not be negative"
@@ -79,20 +146,17 @@ class OpenAIChat:
         if base_url is None:
             base_url = os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
             api_key = api_key or os.environ.get(_KEY_VARIABLE)
-        self._url = checked_url(base_url) + "/chat/completions"
-        self._key = checked_key(api_key)
+        self._access = Access(checked_url(base_url) + "/chat/completions", checked_key(api_key))
         self._model, self._max_tokens_field = model, max_tokens_field
         asked = {"temperature": temperature, "seed": seed}
         self._options = {**{name: value for name, value in asked.items() if value is not None}, **(options or {})}
         self._timeout_seconds, self._retries, self._backoff_seconds = timeout_seconds, retries, backoff_seconds
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
         self._httpx = httpx
-        self._client = httpx.Client(headers=headers)
+        headers = {"Content-Type": "application/json", **self._access.headers}
+        self._client = httpx.Client(headers=headers, auth=self._access.auth)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._model!r}, url={redact(self._url)!r})"
+        return f"{type(self).__name__}({self._model!r}, url={redact(self._access.url)!r})"
 
     def __enter__(self) -> OpenAIChat:
         return self
@@ -115,24 +179,20 @@ class OpenAIChat:
         Raises ModelError when the server refuses, cannot be reached, is too slow, or answers no text. Warns with
         AnswerCutWarning when the answer ended at `max_tokens`.
         """
-        body, deadline = self._body(messages, max_tokens, stream=False), self._deadline(timeout)
-        return "".join(self._retried(lambda: self._whole(body, deadline), deadline))
+        body, call = self._body(messages, max_tokens, stream=False), self._call(timeout)
+        return "".join(self._retried(lambda: self._whole(body, call), call))
 
     def stream(
         self, messages: Sequence[Message], *, max_tokens: int = 512, timeout: float | None = None
     ) -> Iterator[str]:
         """The same answer in pieces, as they come; the time runs from the first that is asked for.
 
-        An error after the first piece ends it: what came cannot be taken back. Closing the iterator ends the request.
+        An error after the first piece ends it: what came cannot be taken back. Closing the iterator ends the request;
+        its `cancel()` does so from another thread, where a piece is waited for: at once if the server has begun to
+        answer, otherwise when it begins, at the latest in time.
         """
-        body = self._body(messages, max_tokens, stream=True)
-        self._deadline(timeout)  # a wrong one is refused here, not at the first piece
-
-        def pieces() -> Iterator[str]:
-            deadline = self._deadline(timeout)
-            yield from self._retried(lambda: self._pieces(body, deadline), deadline)
-
-        return pieces()
+        body, call = self._body(messages, max_tokens, stream=True), self._call(timeout)
+        return _Stream(self._retried(lambda: self._pieces(body, call), call), call)
 
     def _body(self, messages: Sequence[Message], max_tokens: int, *, stream: bool) -> bytes:
         if max_tokens < 1:
@@ -143,17 +203,18 @@ class OpenAIChat:
         body = {"model": self._model, "messages": turns, self._max_tokens_field: max_tokens, **self._options}
         return json.dumps({**body, "stream": stream}).encode("ascii")
 
-    def _deadline(self, timeout: float | None) -> float:
+    def _call(self, timeout: float | None) -> _Call:
         seconds = self._timeout_seconds if timeout is None else timeout
         if not seconds > 0:
             raise ConfigError(f"{self._model}: timeout is {timeout}; it must be positive")
-        return time.monotonic() + seconds
+        return _Call(min(seconds, _MOST_SECONDS))
 
-    def _retried(self, attempt: Callable[[], Iterator[str]], deadline: float) -> Iterator[str]:
+    def _retried(self, attempt: Callable[[], Iterator[str]], call: _Call) -> Generator[str, None, None]:
+        call.begin()
         begun = False
         for tries in range(1, self._retries + 2):
             try:
-                for piece in attempt():
+                for piece in _whole_characters(attempt()):
                     begun = True
                     yield piece
             except _Passing as passing:
@@ -162,20 +223,20 @@ class OpenAIChat:
                     raise self._error(problem) from passing.__cause__
                 wait_seconds = self._backoff_seconds * 2 ** (tries - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - only jitter
                 wait_seconds = max(wait_seconds, passing.wait_seconds)
-                if wait_seconds >= deadline - time.monotonic():
+                if wait_seconds >= call.deadline - time.monotonic():
                     raise self._error(
                         f"{problem}; the next try is due in {wait_seconds:.1f} s, later than this call may last"
                     ) from passing.__cause__
             else:
                 return
-            threading.Event().wait(wait_seconds)
+            call.left.wait(wait_seconds)
 
-    def _whole(self, body: bytes, deadline: float) -> Iterator[str]:
-        with self._answering(body, deadline) as (_, data):
+    def _whole(self, body: bytes, call: _Call) -> Iterator[str]:
+        with self._answering(body, call) as (_, data):
             yield self._text_of(b"".join(data))
 
-    def _pieces(self, body: bytes, deadline: float) -> Iterator[str]:
-        with self._answering(body, deadline) as (kind, data):
+    def _pieces(self, body: bytes, call: _Call) -> Iterator[str]:
+        with self._answering(body, call) as (kind, data):
             if kind.startswith("application/json"):  # a server that cannot stream answers whole
                 yield self._text_of(b"".join(data))
                 return
@@ -195,38 +256,49 @@ class OpenAIChat:
                 self._fail("answered without a word")
 
     @contextmanager
-    def _answering(self, body: bytes, deadline: float) -> Iterator[tuple[str, Iterator[bytes]]]:
+    def _answering(self, body: bytes, call: _Call) -> Iterator[tuple[str, Iterator[bytes]]]:
         """The content type and the bytes of an answer of status 200; everything else becomes an error here."""
-        left = deadline - time.monotonic()
+        if self._client.is_closed:
+            self._fail("cannot be asked: this client was closed")
+        self._check_left(call)
+        left = call.deadline - time.monotonic()
         httpx = self._httpx
         timeout = httpx.Timeout(max(left, 0.001), connect=max(0.001, min(left, _CONNECT_SECONDS)))
         try:
             with (
-                self._client.stream("POST", self._url, content=body, timeout=timeout) as response,
-                _cut_off(response, deadline),
+                self._client.stream("POST", self._access.url, content=body, timeout=timeout) as response,
+                call.reading(response),
             ):
                 if response.status_code != httpx.codes.OK:
-                    self._refused(response, deadline)
-                yield response.headers.get("content-type", ""), self._bytes(response, deadline)
+                    self._refused(response, call)
+                yield response.headers.get("content-type", ""), self._bytes(response, call)
         except httpx.TransportError as error:
-            if time.monotonic() >= deadline or isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+            self._check_left(call)
+            if time.monotonic() >= call.deadline or isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
                 raise self._late() from error
             raise _Passing(f"cannot be asked ({type(error).__name__}: {error})") from error
-        except httpx.HTTPError as error:  # no valid request or answer: again would not help
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # No valid request or answer: again would not help.
             raise self._error(f"cannot be asked ({type(error).__name__}: {error})") from error
 
-    def _bytes(self, response: Any, deadline: float) -> Iterator[bytes]:
+    def _bytes(self, response: Any, call: _Call) -> Iterator[bytes]:
         size = 0
         for piece in response.iter_bytes():
             if (size := size + len(piece)) > _MOST_BYTES:
                 self._fail(f"answered more than {_MOST_BYTES >> 20} MiB")
             yield piece
-        if time.monotonic() >= deadline:  # the end is not the server's: see _cut_off
+        call.read()
+        self._check_left(call)  # the end is not the server's then, nor at the deadline: see _Call.reading
+        if time.monotonic() >= call.deadline:
             raise self._late()
 
-    def _refused(self, response: Any, deadline: float) -> NoReturn:
+    def _check_left(self, call: _Call) -> None:
+        if call.left.is_set():
+            self._fail("was left by its listener")
+
+    def _refused(self, response: Any, call: _Call) -> NoReturn:
         status = response.status_code
-        text = b"".join(self._bytes(response, deadline)).decode("utf-8", "replace")
+        text = b"".join(self._bytes(response, call)).decode("utf-8", "replace")
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             text = str(json.loads(text)["error"]["message"])
         problem = f"answered {status}: {self._shown(text)}"
@@ -270,33 +342,23 @@ class OpenAIChat:
         raise self._error(problem)
 
     def _error(self, problem: str) -> ModelError:
-        return ModelError(self._masked(f"{self._model} at {self._url} {problem}"))
-
-    def _masked(self, text: str) -> str:
-        return redact(text.replace(self._key, "***") if self._key else text)
+        return ModelError(self._access.masked(f"{self._model} at {self._access.url} {problem}"))
 
     def _shown(self, text: str) -> str:
         """The beginning of what a server said; masked first, because half a key would not be found."""
-        return self._masked(text)[:300]
+        return "".join(_whole_characters([self._access.masked(text)[:300]]))
 
 
-@contextmanager
-def _cut_off(response: Any, deadline: float) -> Iterator[None]:
-    """End the connection at the deadline, whoever waits for it then.
+def _whole_characters(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces without halves of characters, which cannot be printed; what lacks its other half becomes U+FFFD.
 
-    The timeouts of httpx bound the wait for the next byte; a server that sends one now and then would never meet them.
+    JSON may spell a character as two escapes, "\\ud83d\\ude42", and some servers cut their pieces between them.
     """
-    connection = response.extensions["network_stream"].get_extra_info("socket")
-
-    def end() -> None:
-        with suppress(OSError):
-            # Not the method of a TLS socket: that forgets its TLS state under the thread that reads.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    half = ""
+    for piece in pieces:
+        text = half + piece
+        half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        if whole := text.removesuffix(half):
+            yield whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if half:
+        yield "\ufffd"

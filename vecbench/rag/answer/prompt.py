@@ -21,7 +21,7 @@ from vecbench.errors import ConfigError
 from vecbench.rag.answer.templates import TEMPLATES, PromptTemplate
 from vecbench.rag.types import CountTokens, Message, Passage
 
-__all__ = ["Prompt", "build_prompt", "defuse", "estimate_tokens"]
+__all__ = ["Prompt", "build_prompt", "check_history", "defuse", "estimate_tokens"]
 
 _MESSAGE_TOKENS = 4  # what a chat format spends on a message beside its text, rather too much than too little
 _HISTORY_SHARE = 4  # earlier turns get up to a quarter of the budget
@@ -72,6 +72,7 @@ def build_prompt(
     """
     if not question.strip():
         raise ConfigError("the question is blank")
+    check_history(history)
     count = count_tokens or estimate_tokens
     key = _key([question, template.system, template.user, *(m.content for m in history)], passages)
     turns = _latest(history, max_tokens // _HISTORY_SHARE, count)
@@ -108,6 +109,17 @@ def build_prompt(
             )
     messages, tokens = made([_block(key, number, passage, passage.text) for number, passage in enumerate(used, 1)])
     return Prompt(messages, tuple(used), tokens, key)
+
+
+def check_history(history: object) -> None:
+    """ConfigError for what is not a sequence of messages of user and assistant."""
+    if not isinstance(history, Sequence):
+        raise ConfigError(f"history is a list of messages, got {type(history).__name__}")
+    for turn in history:
+        if not (isinstance(turn, Message) and isinstance(turn.content, str)):
+            raise ConfigError(f"history holds {turn!r:.80}; its turns are made like Message('user', 'How long?')")
+        if turn.role not in {"user", "assistant"}:
+            raise ConfigError(f"history holds a message of role {turn.role!r}; it takes turns of user and assistant")
 
 
 def defuse(text: str) -> str:
@@ -164,9 +176,6 @@ def _one_line(value: object) -> str:
 
 def _latest(history: Sequence[Message], max_tokens: int, count: CountTokens) -> tuple[Message, ...]:
     """The latest turns that fit, beginning with one of the user: some servers refuse a conversation that does not."""
-    for turn in history:
-        if turn.role not in {"user", "assistant"}:
-            raise ConfigError(f"history holds a message of role {turn.role!r}; it takes turns of user and assistant")
     turns = [Message(turn.role, defuse(turn.content)) for turn in history]
     while turns and (turns[0].role != "user" or _tokens(turns, count) > max_tokens):
         del turns[0]

@@ -173,7 +173,9 @@ class HostedReranker:
                     )
                 found[index] = float(score)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise self._endpoint.error(f"answered no list of scores: {response.text[:300]}") from error
+            raise self._endpoint.error(
+                f"answered no list of scores: {self._endpoint.beginning(response.text)}"
+            ) from error
         if len(found) != count:
             missing = next(index for index in range(count) if index not in found)
             raise self._endpoint.error(
