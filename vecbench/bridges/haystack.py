@@ -9,11 +9,24 @@ Needs the extra `haystack`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from vecbench.bridges.haystack_by_filter import ByFilter, matching
+from vecbench.bridges.haystack_connection import (
+    SharedStore,
+    names_data,
+    refuse_clear_secrets,
+    resolved,
+    restored,
+    shared_store,
+    written,
+)
 from vecbench.bridges.haystack_filters import flat_meta, from_haystack_filters, nested_meta
 from vecbench.bridges.shared import HIDDEN, require_embedder
 from vecbench.collection import Collection
@@ -23,7 +36,7 @@ from vecbench.index import parse_index
 from vecbench.registry import connect
 from vecbench.spec import CollectionSpec
 from vecbench.store import VectorStore
-from vecbench.types import INCLUDE_ALL, Include, Metadata, Records, Vectors, similarity
+from vecbench.types import INCLUDE_ALL, Include, Metadata, Metric, Records, Vectors, similarity
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -40,14 +53,19 @@ _EMBEDDED = f"{HIDDEN}embedded"  # the vector was made here: the document that w
 _CHUNK = 1000
 
 
-class VecbenchDocumentStore:
+class VecbenchDocumentStore(ByFilter):
     """Haystack documents in a collection of any store; what was written can be read at once.
 
-    store, url, path, options: as `vecbench.connect` takes them; values of options may be Haystack's `Secret`. It is
-    opened at first use; the collection is made if it is not there, of `dim`, `metric` and `index`: "flat", "hnsw:m=32",
-    or "native:serverless", the only one that Pinecone has. embedder: one of ours, which embeds documents that come
-    without an embedding; without it those are refused. An object made with an embedder, or `of` a collection, lives in
-    this process only and cannot be serialized.
+    store, url, path, options: as `vecbench.connect` takes them; url and values of options may be Haystack's `Secret`.
+    It is opened at first use; the collection is made if it is not there, of `dim`, `metric` and `index`: "flat",
+    "hnsw:m=32", or "native:serverless", the only one that Pinecone has. embedder: one of ours, which embeds documents
+    that come without an embedding; without it those are refused. An object made with an embedder, or `of` a collection,
+    lives in this process only and cannot be serialized.
+
+    Objects that name the same store have it open once in this process; the last one that is closed closes it.
+    instance: names an engine that has neither url nor path, such as "memory": what has one name is one, and its data
+    lasts until the last that used it is closed. Without it every object that a program makes is an engine of its own,
+    as with `connect`; the name made up for it is serialized, so that all that is restored from one YAML is one.
     """
 
     def __init__(
@@ -58,11 +76,14 @@ class VecbenchDocumentStore:
         dim: int | None = None,
         metric: str = "cosine",
         index: str = "hnsw",
-        url: str | None = None,
-        path: str | None = None,
+        url: str | Secret | None = None,
+        path: str | Path | None = None,
+        instance: str | None = None,
         options: dict[str, Any] | None = None,
         embedder: Embedder | None = None,
     ) -> None:
+        if instance is None and not names_data(store, url, path):
+            instance = uuid.uuid4().hex
         self._init: dict[str, Any] = {
             "store": store,
             "collection": collection,
@@ -70,11 +91,13 @@ class VecbenchDocumentStore:
             "metric": metric,
             "index": index,
             "url": url,
-            "path": path,
+            "path": None if path is None else str(path),
+            "instance": instance,
         }
         self._options = dict(options or {})
         self._embedder = embedder
         self._opened: Collection | None = None
+        self._shared: SharedStore | None = None
         self._foreign = False
 
     @classmethod
@@ -89,15 +112,21 @@ class VecbenchDocumentStore:
     @property
     def collection(self) -> Collection:
         """The collection, opened now if it was not."""
-        if self._opened is None:
-            options = {k: v.resolve_value() if isinstance(v, Secret) else v for k, v in self._options.items()}
-            store = connect(self._init["store"], url=self._init["url"], path=self._init["path"], **options)
-            try:
-                self._opened = self._open(store)
-            except BaseException:
-                store.close()
-                raise
-        return self._opened
+        opened = self._opened
+        if opened is not None:
+            return opened
+        name, path, instance = (self._init[key] for key in ("store", "path", "instance"))
+        url, options = resolved(self._init["url"]), resolved(self._options)
+        shared = shared_store(name, url, path, instance, options)
+        with shared.lock:
+            if self._opened is None:  # another thread may have been here
+                store = shared.take(self, lambda: connect(name, url=url, path=path, **options))
+                try:
+                    self._opened, self._shared = self._open(store), shared
+                except BaseException:
+                    shared.give_back(self)
+                    raise
+            return self._opened
 
     def _open(self, store: VectorStore) -> Collection:
         name, dim = self._init["collection"], self._init["dim"]
@@ -115,29 +144,35 @@ class VecbenchDocumentStore:
         return found
 
     def close(self) -> None:
-        """Close the store, if it was opened here."""
-        if self._opened is not None and not self._foreign:
-            self._opened.store.close()
-            self._opened = None
+        """Give back the store, if it was opened here; it is closed with the last that has it open. Twice is fine."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            opened, self._opened = self._opened, None
+            shared.give_back(self)
+            del opened  # until here it kept the store alive, which would not be closed otherwise
+
+    async def close_async(self) -> None:
+        """Await `close`."""
+        await asyncio.to_thread(self.close)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes it from; secrets are named, not written."""
+        """What `from_dict` makes it from; secrets are named, not written: DocumentStoreError for one given in clear."""
         if self._foreign or self._embedder is not None:
             raise DocumentStoreError(
                 "a document store made `of` a collection, or with an embedder, cannot be serialized; name the store "
                 "and let an embedder component make the embeddings"
             )
-        options = {k: v.to_dict() if isinstance(v, Secret) else v for k, v in self._options.items()}
-        return default_to_dict(self, **self._init, options=options)
+        refuse_clear_secrets(self._init["store"], self._init["url"], self._options)
+        return default_to_dict(self, **written(self._init), options=written(self._options))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The document store that `to_dict` described."""
-        options = data["init_parameters"].get("options") or {}
-        for key, value in options.items():
-            if isinstance(value, Mapping) and "type" in value:
-                options[key] = Secret.from_dict(dict(value))
-        return default_from_dict(cls, data)
+        parameters = dict(data["init_parameters"])
+        options = parameters.pop("options", None)  # kept from default_from_dict, to which any "type" names a class
+        made = default_from_dict(cls, {**data, "init_parameters": parameters})
+        made._options = restored(options or {})
+        return made
 
     def count_documents(self) -> int:
         """How many documents there are."""
@@ -148,9 +183,12 @@ class VecbenchDocumentStore:
         return await asyncio.to_thread(self.count_documents)
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
-        """The documents that pass the filter, all without one."""
-        where = from_haystack_filters(filters)
-        return [document for batch in self.collection.scan(where=where) for document in _documents(batch)]
+        """The documents that pass the filter, all without one.
+
+        Fields are metadata. The one own field is `id`, by == or in and as the whole filter: those of these ids, in
+        their order.
+        """
+        return [document for batch in matching(self.collection, filters) for document in _documents(batch)]
 
     async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """Await `filter_documents`."""
@@ -189,15 +227,22 @@ class VecbenchDocumentStore:
         await asyncio.to_thread(self.delete_documents, document_ids)
 
     def search(
-        self, embedding: Sequence[float], top_k: int, filters: dict[str, Any] | None, *, return_embedding: bool
+        self,
+        embedding: Sequence[float],
+        top_k: int,
+        filters: dict[str, Any] | None,
+        *,
+        scale_score: bool = False,
+        return_embedding: bool = False,
     ) -> list[Document]:
-        """The nearest documents, each with its similarity as `score`: what the retriever asks."""
+        """The nearest documents, each with its similarity as `score`: what the retriever asks. None for top_k 0."""
+        where = from_haystack_filters(filters)
+        if top_k == 0:
+            return []
         include: tuple[Include, ...] = INCLUDE_ALL if return_embedding else ("metadata", "documents")
-        query = np.array([embedding], np.float32)
-        found = self.collection.search(query, top_k, where=from_haystack_filters(filters), include=include)
-        metric = found.metric
+        found = self.collection.search(np.array([embedding], np.float32), top_k, where=where, include=include)
         return [
-            _document(hit.id, hit.document, hit.metadata, hit.vector, similarity(hit.distance, metric))
+            _document(hit.id, hit.document, hit.metadata, hit.vector, _score(hit.distance, found.metric, scale_score))
             for hit in found.hits()
         ]
 
@@ -233,6 +278,16 @@ class VecbenchDocumentStore:
         self.collection.flush()
 
 
+def _score(distance: float, metric: Metric, scale: bool) -> float:
+    """The similarity; scaled, from 0 to 1 as Haystack's in-memory store does, Euclidean's being so anyway."""
+    score = similarity(distance, metric)
+    if scale and metric is Metric.COSINE:
+        return (score + 1) / 2
+    if scale and metric is Metric.DOT:
+        return 0.5 + 0.5 * math.tanh(score / 200)  # the logistic function of score / 100, which cannot overflow so
+    return score
+
+
 def _document(
     id_: str, text: str | None, metadata: Metadata | None, vector: Vectors | None, score: float | None = None
 ) -> Document:
@@ -255,7 +310,11 @@ def _documents(records: Records) -> list[Document]:
 
 @component
 class VecbenchEmbeddingRetriever:
-    """The nearest documents of a `VecbenchDocumentStore` to an embedding; scores are similarities, larger is nearer."""
+    """The nearest documents of a `VecbenchDocumentStore` to an embedding; scores are similarities, larger is nearer.
+
+    scale_score: scores from 0 to 1: (1 + s) / 2 of a cosine, the logistic function of s / 100 of a dot product. Every
+    parameter but the store can be given for a single run, filters by `filter_policy`.
+    """
 
     def __init__(
         self,
@@ -264,13 +323,22 @@ class VecbenchEmbeddingRetriever:
         top_k: int = 10,
         filters: dict[str, Any] | None = None,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+        scale_score: bool = False,
         return_embedding: bool = False,
     ) -> None:
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
         self.document_store, self.top_k, self.filters = document_store, top_k, filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
-        self.return_embedding = return_embedding
+        self.scale_score, self.return_embedding = scale_score, return_embedding
+
+    def close(self) -> None:
+        """Close the document store; it opens again when it is used."""
+        self.document_store.close()
+
+    async def close_async(self) -> None:
+        """Await `close`."""
+        await self.document_store.close_async()
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` makes it from."""
@@ -280,30 +348,47 @@ class VecbenchEmbeddingRetriever:
             top_k=self.top_k,
             filters=self.filters,
             filter_policy=self.filter_policy.value,
+            scale_score=self.scale_score,
             return_embedding=self.return_embedding,
         )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The retriever that `to_dict` described."""
-        parameters = data["init_parameters"]
+        parameters = dict(data["init_parameters"])
         parameters["document_store"] = VecbenchDocumentStore.from_dict(parameters["document_store"])
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     @component.output_types(documents=list[Document])
     def run(
-        self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
+        self,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        scale_score: bool | None = None,
+        return_embedding: bool | None = None,
     ) -> dict[str, list[Document]]:
-        """`documents`: the nearest first. filters, top_k: for this run, see `filter_policy`."""
-        where = apply_filter_policy(self.filter_policy, self.filters, filters)
+        """`documents`: the nearest first, none for top_k 0. What is not given is as the retriever was made."""
+        top_k = self.top_k if top_k is None else top_k
+        if top_k < 0:
+            raise ValueError(f"top_k must be at least 0, got {top_k}")
         found = self.document_store.search(
-            query_embedding, top_k or self.top_k, where, return_embedding=self.return_embedding
+            query_embedding,
+            top_k,
+            apply_filter_policy(self.filter_policy, self.filters, filters),
+            scale_score=self.scale_score if scale_score is None else scale_score,
+            return_embedding=self.return_embedding if return_embedding is None else return_embedding,
         )
         return {"documents": found}
 
     @component.output_types(documents=list[Document])
     async def run_async(
-        self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
+        self,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        scale_score: bool | None = None,
+        return_embedding: bool | None = None,
     ) -> dict[str, list[Document]]:
         """Await `run`; the loop is not blocked."""
-        return await asyncio.to_thread(self.run, query_embedding, filters, top_k)
+        return await asyncio.to_thread(self.run, query_embedding, filters, top_k, scale_score, return_embedding)
