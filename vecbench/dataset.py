@@ -21,7 +21,7 @@ from vecbench.errors import ChecksumMismatch, DatasetError, EmbedderError
 from vecbench.formats.arrays import Neighbours, open_vectors
 from vecbench.formats.blocks import array_sha256, blocks, key_of, mapped_file, recall, remember, require_finite
 from vecbench.formats.convert import cache_home, require_space, write_npy
-from vecbench.formats.found import Text, TextDataset
+from vecbench.formats.found import Text, TextDataset, TextsDigest, judgements_sha256
 from vecbench.formats.recipe import Recipe
 from vecbench.formats.rows import RowNames, distinct
 from vecbench.relevance import Judgements
@@ -269,6 +269,11 @@ class Dataset:
         """Hex digest of the vectors, base first; computed once. Ids are not part of it."""
         return array_sha256(self.base, self.queries)
 
+    @cached_property
+    def judgements_sha256(self) -> str:
+        """Hex digest of the judgements, computed once; that of no line where there are none."""
+        return judgements_sha256(self.judgements, self.query_ids)
+
     def verify(self) -> None:
         """Raise ChecksumMismatch unless shapes are the card's, and the hash is, where the card has one."""
         found = (len(self.base), len(self.queries), self.dim)
@@ -281,7 +286,7 @@ class Dataset:
         if self.card.sha256 and self.sha256 != self.card.sha256:
             raise ChecksumMismatch(
                 f"data set {self.name}: the vectors have sha256 {self.sha256}, its card says {self.card.sha256}; they "
-                f"are not the ones that others measured: install it again"
+                f"are not the ones that the card was made for: bring those back, or install or add them again"
             )
 
 
@@ -341,11 +346,17 @@ def embed_dataset(
                 parts = folder / "parts"
                 cached = CachedEmbedder(embedder, parts)
                 require_space(folder, 8 * spec.dim * len(texts.documents), f"embedding {card.name}")
-                write_npy(
-                    base, card.name, spec.dim, _embedded(texts.documents, cached, progress), rows=len(texts.documents)
-                )
-                asked = cached.embed_queries([text.text for text in texts.queries])
-                write_npy(queries, card.name, spec.dim, [asked], rows=len(texts.queries))
+                read = TextsDigest()
+                rows = _embedded(texts.documents, cached, progress, read)
+                write_npy(base, card.name, spec.dim, rows, rows=len(texts.documents))
+                asked = list(texts.queries)
+                read.begin(len(asked))
+                read.add(asked)
+                if read.hexdigest() != texts.sha256:  # `folder` promises vectors of the texts that were hashed
+                    base.unlink()
+                    raise DatasetError(f"data set {card.name}: its texts changed while they were read; start again")
+                found = cached.embed_queries([text.text for text in asked])
+                write_npy(queries, card.name, spec.dim, [found], rows=len(asked))
                 shutil.rmtree(parts, ignore_errors=True)
     except OSError as e:
         raise DatasetError(f"{folder} cannot be written: {e.strerror or e}") from e
@@ -362,10 +373,15 @@ def embed_dataset(
     return Dataset(made, open_vectors(base), open_vectors(queries), ids, query_ids, texts.judgements, texts.documents)
 
 
-def _embedded(documents: Sequence[Text], embedder: CachedEmbedder, progress: Progress | None) -> Iterator[Vectors]:
+def _embedded(
+    documents: Sequence[Text], embedder: CachedEmbedder, progress: Progress | None, read: TextsDigest
+) -> Iterator[Vectors]:
     total = len(documents)
+    read.begin(total)
     for start in range(0, total, _BLOCK_TEXTS):
-        block = [text.text for text in documents[start : start + _BLOCK_TEXTS]]
+        texts = documents[start : start + _BLOCK_TEXTS]
+        read.add(texts)
+        block = [text.text for text in texts]
 
         def within(done: int, most: int, start: int = start, share: int = len(block)) -> None:
             if progress is not None:

@@ -13,10 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vecbench.dataset import Dataset, DatasetCard, DatasetSource, TextFile, embed_dataset
 from vecbench.embed.minilm import MINILM_SPEC
 from vecbench.errors import ChecksumMismatch, DatasetError
 from vecbench.formats.arrays import Neighbours
+from vecbench.formats.blocks import blocks
 from vecbench.formats.convert import cache_home, shown
 from vecbench.formats.fetch import fetch
 from vecbench.formats.found import TextDataset, VectorSet
@@ -67,6 +70,11 @@ def path_source(
             raise DatasetError(f"{path} is a card; queries and metric are said in it")
         return card_source(path, name=name)
     path = path.absolute()
+    for place in (path, *(() if queries is None else (queries,))):
+        try:
+            str(place).encode()
+        except UnicodeEncodeError:  # a card and a report are UTF-8, and have to name it
+            raise DatasetError(f"{str(place)!r}: the name is not UTF-8; rename it") from None
     recipe = Recipe(path=str(path), queries="" if queries is None else str(queries.absolute()))
     found = open_set(path, recipe.reader, queries)
     texts = isinstance(found, TextDataset)
@@ -127,7 +135,16 @@ def _open(name: str, recipe: Recipe) -> VectorSet | TextDataset:
     home = cache_home() / "datasets" / name  # where files are fetched to; other paths are absolute
     if recipe.files:
         fetch(recipe.files, home)
-    return open_set(home / recipe.path, recipe.reader, home / recipe.queries if recipe.queries else None)
+    try:
+        return open_set(home / recipe.path, recipe.reader, home / recipe.queries if recipe.queries else None)
+    except DatasetError as e:
+        unpinned = [file.name for file in recipe.files if not file.sha256]
+        if not unpinned:
+            raise
+        raise DatasetError(
+            f"{e}; nobody vouches for the hash of {', '.join(unpinned)}, so the first download was kept: "
+            f"delete {home} to fetch it again"
+        ) from e
 
 
 def _source(card: DatasetCard, recipe: Recipe, find: Callable[[], VectorSet | TextDataset]) -> DatasetSource:
@@ -138,11 +155,15 @@ def _source(card: DatasetCard, recipe: Recipe, find: Callable[[], VectorSet | Te
         found = opened()
         if not isinstance(found, TextDataset):
             raise DatasetError(f"data set {card.name} has vectors and no texts")
-        if recipe.texts_sha256 not in {"", found.sha256}:
-            raise ChecksumMismatch(
-                f"data set {card.name}: the texts have sha256 {found.sha256}, its card says {recipe.texts_sha256}; "
-                f"they were changed: add them again under another name"
-            )
+        for what, promised, has in (
+            ("texts", recipe.texts_sha256, found.sha256),
+            ("judgements", recipe.judgements_sha256, found.judgements_sha256),
+        ):
+            if promised not in {"", has}:
+                raise ChecksumMismatch(
+                    f"data set {card.name}: the {what} have sha256 {has}, its card says {promised}; they were changed: "
+                    f"add them again under another name"
+                )
         return found
 
     def make() -> Dataset:
@@ -175,13 +196,31 @@ def _embed(texts: TextDataset, card: DatasetCard) -> Dataset:
 
 
 def pinned(source: DatasetSource) -> DatasetSource:
-    """The source with its hash in the card, so that other vectors or texts are refused from now on; all is read."""
+    """The source with its hash in the card, so that other vectors, texts or judgements are refused from now on.
+
+    All is read. DatasetError for vectors that have no distance by the card's metric.
+    """
     recipe = source.recipe
     if recipe is None:
         raise DatasetError(f"data set {source.name!r} has no files")
     if source.texts is not None:
-        return replace(source, recipe=replace(recipe, texts_sha256=source.texts().sha256))
-    return replace(source, card=replace(source.card, sha256=source.load().sha256))
+        texts = source.texts()
+        held = replace(recipe, texts_sha256=texts.sha256, judgements_sha256=texts.judgements_sha256)
+        return replace(source, recipe=held)
+    data = source.load()
+    if data.card.metric is Metric.COSINE:
+        _require_no_zeros(data)
+    return replace(source, card=replace(source.card, sha256=data.sha256))
+
+
+def _require_no_zeros(data: Dataset) -> None:
+    for part, rows in (("base", data.base), ("queries", data.queries)):
+        for start, block in blocks(rows):
+            if not (some := block.any(axis=1)).all():
+                raise DatasetError(
+                    f"data set {data.name}: row {start + int(np.argmin(some))} of {part} is zero, which has no cosine "
+                    f"distance; take it out, or name another metric"
+                )
 
 
 def user_names() -> list[str]:
@@ -210,10 +249,11 @@ def register(source: DatasetSource, taken: Mapping[str, str] | set[str]) -> Path
     if source.recipe is None:
         raise DatasetError(f"data set {source.name!r} has no files; only files can be added")
     path = data_home() / source.name / "card.toml"
+    part = path.with_name("card.toml.part")
+    text = card_to_toml(source.card, source.recipe)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name("card.toml.part")
-        part.write_text(card_to_toml(source.card, source.recipe), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as e:
         raise DatasetError(f"{path} cannot be written: {e.strerror or e}") from e

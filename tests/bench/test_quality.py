@@ -57,6 +57,11 @@ def test_a_run_reports_it_and_verify_makes_it_again(judged: Dataset) -> None:
     assert best.mrr_at_10 == pytest.approx(0.5)
     assert report.cases[0].settings[-1].quality == best
     figures.verify(report, judged)
+    asked = figures.with_queries(judged, 2)  # what was measured is what is told
+    assert report.dataset["judgements_sha256"] == asked.judgements_sha256 != judged.judgements_sha256
+    regraded = dataclasses.replace(judged, judgements=Judgements([{"1": 0}, {"3": 1, "0": 0}, {}]))
+    with pytest.raises(BenchmarkError, match="with judgements of sha256"):
+        figures.verify(report, regraded)
     report.cases[0].settings[-1].quality = best.model_copy(update={"mrr_at_10": 0.6})
     with pytest.raises(BenchmarkError, match="quality is"):
         figures.verify(report, judged)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from vecbench.cli.datasets import group
 from vecbench.dataset import Dataset
 from vecbench.embed.minilm import MINILM_MODEL
 from vecbench.embed.weights import find_model
+from vecbench.errors import DatasetError
 from vecbench.registry import dataset_names, dataset_source
 from vecbench.types import Metric
 
@@ -152,6 +157,9 @@ def test_a_check_finds_what_is_odd(home: Path) -> None:
     np.save(home / "groundtruth.npy", near[:, ::-1][:, :20])  # the farthest
     assert found("base.npy")["neighbours"][0] == "FAIL"
     assert datasets("check", "base.npy").exit_code == 1
+    near[1, 3] = -1
+    np.save(home / "groundtruth.npy", near[:, :20])
+    assert found("base.npy")["neighbours"] == ("FAIL", "neighbours name row -1; the base has 100 rows")
     np.save(home / "groundtruth.npy", near[:2])
     assert "2 rows of neighbours came for 3 queries" in found("base.npy")["neighbours"][1]
 
@@ -160,8 +168,62 @@ def test_a_zero_vector_is_a_failure_where_cosine_is_meant(home: Path) -> None:
     rows = ROWS.copy()
     rows[9] = 0
     np.save(home / "base.npy", rows)
-    assert datasets("add", "base.npy", "--name", "mine", "--metric", "cosine").exit_code == 0
-    assert found("mine")["zero vectors"][0] == "FAIL"
+    refused = datasets("add", "base.npy", "--name", "mine", "--metric", "cosine")
+    assert (refused.exit_code, "row 9 of base is zero" in refused.stderr) == (2, True)
+    assert not (home / "data").exists()
+    (home / "card.toml").write_text(f'{CARD.partition("[[files]]")[0]}path = "base.npy"\nqueries = "asked.npy"\n')
+    assert found("./card.toml")["reading"][0] == "FAIL"  # its n_queries is another
+    text = (home / "card.toml").read_text().replace("n_queries = 1", 'n_queries = 10\nmetric = "cosine"')
+    (home / "card.toml").write_text(text)
+    assert found("./card.toml")["zero vectors"][0] == "FAIL"
+
+
+@pytest.mark.parametrize("name", ["v.npy", "wide.npy", "v.fvecs", "v.jsonl"])
+def test_a_value_that_is_none_is_a_finding_in_every_format(name: str, home: Path) -> None:
+    """Some formats show it when they are converted, others when the mapped rows are looked at."""
+    rows = ROWS.copy()
+    rows[5, 3] = np.nan
+    if name.endswith(".npy"):
+        np.save(name, rows.astype(np.float64) if name == "wide.npy" else rows)
+    elif name == "v.fvecs":
+        Path(name).write_bytes(b"".join(np.int32(4).tobytes() + row.tobytes() for row in rows))
+    else:
+        Path(name).write_text("".join(json.dumps({"vector": row.tolist()}) + "\n" for row in rows))
+    done = datasets("check", name, "--json")
+    assert done.exit_code == 1, done.output
+    (row,) = json.loads(done.stdout)
+    assert (row["state"], row["what"], "row 5" in row["detail"]) == ("FAIL", "reading", True)
+    assert datasets("check", name).stdout.startswith("FAIL  reading: ")
+
+
+def test_what_fails_after_the_reading_is_a_finding_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(vectors: object) -> float:
+        raise DatasetError("base.npy ends in row 3: it was cut off meanwhile")
+
+    monkeypatch.setattr("vecbench.geometry.duplicate_rate", cut_off)
+    done = datasets("check", "base.npy", "--json")
+    assert done.exit_code == 1
+    assert [row["state"] for row in json.loads(done.stdout)] == ["ok", "note", "ok", "FAIL"]
+
+
+def test_judgements_are_told_and_held_to(home: Path) -> None:
+    folder = home / "judged"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text("".join(f'{{"_id": "d{i}", "text": "text {i}"}}\n' for i in range(3)))
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "which?"}\n')
+    (folder / "qrels" / "test.tsv").write_text("q\td0\t2\nq\td1\t0\n")
+    digest = hashlib.sha256(b'["q",[["d0",2],["d1",0]]]\n').hexdigest()
+    assert f"judgements sha256     {digest} (not known beforehand)\n" in datasets("./judged").stdout
+    assert datasets("add", "./judged").exit_code == 0
+    assert f"judgements sha256     {digest} (checked)\n" in datasets("judged").stdout
+    assert found("judged")["judgements"][0] == "ok"
+    assert found("judged")["judgements sha256"] == ("ok", f"{digest}, as its card says")
+    assert found("./judged")["judgements sha256"] == ("note", f"{digest}, its card names none")
+    (folder / "qrels" / "test.tsv").write_text("q\td0\t0\nq\td1\t2\n")
+    swapped = hashlib.sha256(b'["q",[["d0",0],["d1",2]]]\n').hexdigest()
+    what, (state, detail) = found("judged").popitem()
+    assert (what, state) == ("reading", "FAIL")
+    assert f"the judgements have sha256 {swapped}, its card says {digest}" in detail
 
 
 def test_a_file_that_has_changed_since_it_was_added(home: Path) -> None:
@@ -245,4 +307,51 @@ def test_a_folder_of_one_passage_is_too_little(home: Path) -> None:
     done = datasets("add", "notes")
     assert done.exit_code == 2
     assert "1 documents with 1 passages" in done.stderr
-    assert not list((home / "data").rglob("corpus*"))
+    assert not (home / "data" / "vecbench" / "datasets" / "notes").exists()
+
+
+def test_what_could_not_be_added_leaves_nothing(home: Path) -> None:
+    (home / "notes").mkdir()
+    for number in range(3):
+        (home / "notes" / f"{number}.txt").write_text(f"Note {number}.")
+    done = datasets("add", "notes", "--queries", "nothing.jsonl")  # found out when the passages are written
+    assert done.exit_code == 2
+    assert "cut: 3 documents" in done.stderr
+    assert not (home / "data" / "vecbench" / "datasets" / "notes").exists()
+
+
+def test_what_a_killed_cut_left_is_swept(home: Path) -> None:
+    (home / "notes").mkdir()
+    for number in range(3):
+        (home / "notes" / f"{number}.txt").write_text(f"Note {number}.")
+    kept = home / "data" / "vecbench" / "datasets" / "notes"
+    kept.mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getppid()):
+        (kept / f"corpus.jsonl.{pid}.part").touch()
+    assert datasets("add", "notes").exit_code == 0
+    assert {path.name for path in kept.iterdir()} == {
+        "card.toml", "corpus.jsonl", f"corpus.jsonl.{os.getppid()}.part",
+    }  # fmt: skip
+
+
+def test_a_folder_of_vectors_without_a_layout_is_told_the_layouts(home: Path) -> None:
+    (home / "vectors").mkdir()
+    for name in ("a", "b"):
+        np.save(home / "vectors" / name, ROWS)
+    for command in ("add", "check"):
+        done = datasets(command, "./vectors")
+        assert done.exit_code == (2 if command == "add" else 1)
+        assert "none of the known layouts (corpus.jsonl; train.parquet; base and query" in done.output
+    assert not (home / "data").exists()
+
+
+def test_split_says_what_it_left_out(home: Path) -> None:
+    (home / "t.jsonl").write_text('{"text": "One."}\n{"text": \n{"text": "Two."}\n')
+    done = CliRunner().invoke(main.app, ["split", "t.jsonl"])
+    assert done.exit_code == 1, done.output
+    assert ("One.\n" in done.stdout, "Two.\n" in done.stdout) == (True, True)
+    assert done.stderr.startswith("left out: t.jsonl#line=2: ")
+    folder = CliRunner().invoke(main.app, ["split", "."])
+    assert (folder.exit_code, folder.stderr) == (2, "error: . is a folder; name a file in it\n")

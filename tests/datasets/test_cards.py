@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -160,6 +162,7 @@ def test_a_card_of_ones_own_lies_beside_its_files(home: Path, tmp_path: Path, mo
         ('path = "base.npy"', 'path = "base.npy"\ncolour = 1', r"unknown fields \['colour'\]"),
         ('path = "base.npy"', 'path = "base.npy"\nfiles = 1', "files must be a list of tables"),
         ('path = "base.npy"', 'path = "base.npy"\n[[files]]\nname = "a"', r"\['urls'\] are missing"),
+        ('path = "base.npy"', 'path = "base.npy"\njudgements_sha256 = "x"', "judgements_sha256 is 'x'; 64 lower-case"),
         (
             'path = "base.npy"',
             'path = "base.npy"\n[[files]]\nname = "a"\nurls = ["https://h/a"]\nmd5 = "x"',
@@ -239,6 +242,46 @@ def test_a_registered_name_comes_before_a_file(home: Path, tmp_path: Path, monke
 def test_notes_of_the_reader_reach_the_data_set(home: Path, tmp_path: Path) -> None:
     path = own(tmp_path / "set", CARD.replace('queries = "asked.npy"\n', "").replace("n_base = 3", "n_base = 2"))
     assert "held out of the base" in card_source(path).load().card.notes[0]
+
+
+def test_what_came_for_an_unpinned_file_can_be_got_rid_of(home: Path, tmp_path: Path) -> None:
+    """A page that asks to log in was answered with 200: the first word on it says which folder to delete."""
+    files = '\n[[files]]\nname = "base.npy"\nurls = ["https://example.org/base.npy"]\n'
+    (tmp_path / "card.toml").write_text(CARD.replace('queries = "asked.npy"\n', "") + files, encoding="utf-8")
+    folder = home / "cache" / "vecbench" / "datasets" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "base.npy").write_bytes(b"<html>log in</html>")
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=rf"no \.npy file.*hash of base\.npy.*delete {folder} to fetch it again"):
+            card_source(tmp_path / "card.toml").load()
+    digest = hashlib.sha256((folder / "base.npy").read_bytes()).hexdigest()
+    with (tmp_path / "card.toml").open("a", encoding="utf-8") as file:
+        file.write(f'sha256 = "{digest}"\n')
+    with pytest.raises(DatasetError, match=r"no \.npy file") as caught:
+        card_source(tmp_path / "card.toml").load()
+    assert "delete" not in str(caught.value)  # it is what the card means
+
+
+def test_a_row_of_zeros_is_not_added_where_cosine_is_meant(home: Path, tmp_path: Path) -> None:
+    own(tmp_path / "set")
+    base, asked = (tmp_path / "set" / name for name in ("base.npy", "asked.npy"))
+    np.save(base, BASE * [[1], [0], [1]])
+    with pytest.raises(DatasetError, match="row 1 of base is zero, which has no cosine distance"):
+        pinned(path_source(base, queries=asked, metric=Metric.COSINE))
+    assert pinned(path_source(base, queries=asked, metric=Metric.EUCLIDEAN)).card.sha256
+    np.save(base, BASE)
+    np.save(asked, BASE[:1] * 0)
+    with pytest.raises(DatasetError, match="row 0 of queries is zero"):
+        pinned(path_source(base, queries=asked, metric=Metric.COSINE))
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_it_is_read(home: Path, tmp_path: Path) -> None:
+    """It could be measured, but no report and no card could say what was measured."""
+    name = tmp_path / os.fsdecode(b"q\xff.npy")
+    with pytest.raises(DatasetError, match=r"q\\udcff\.npy': the name is not UTF-8; rename it"):
+        path_source(name)
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        path_source(own(tmp_path / "set").with_name("base.npy"), queries=name)
 
 
 def test_names_made_of_paths() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -155,8 +156,22 @@ def test_the_hash_of_texts_tells_where_one_ends() -> None:
     assert one.sha256 != TextDataset([Text("ab", "c")], [Text("q", "")]).sha256
     assert one.sha256 != TextDataset([Text("q", "")], [Text("a", "bc")]).sha256
     assert one.sha256 == TextDataset([Text("a", "bc")], [Text("q", "")]).sha256
+    # Written out by hand: embedded vectors are kept under it, so it must not become another.
+    assert one.sha256 == hashlib.sha256(b"1\n1 a2 bc" + b"1\n1 q0 ").hexdigest()
     with pytest.raises(DatasetError, match="one of each"):
         TextDataset([], [Text("q", "")])
+
+
+def test_the_hash_of_judgements_is_their_own(tmp_path: Path) -> None:
+    found = opened(beir(tmp_path / "set"))
+    lines = b'["q3",[["3",1],["d2",0]]]\n' + b'["q1",[["d1",2],["gone",1]]]\n'
+    assert found.judgements_sha256 == hashlib.sha256(lines).hexdigest()
+    other = opened(beir(tmp_path / "set", qrels="q1\tgone\t1\nq1\td1\t2\nq3\td2\t1\nq3\t3\t0\n"))
+    assert other.sha256 == found.sha256
+    assert other.judgements_sha256 != found.judgements_sha256
+    shuffled = opened(beir(tmp_path / "set", qrels="q3\td2\t0\nq1\tgone\t1\nq1\td1\t2\nq3\t3\t1\n"))
+    assert shuffled.judgements_sha256 == found.judgements_sha256
+    assert replace(found, judgements=None).judgements_sha256 == hashlib.sha256(b"").hexdigest()
 
 
 def test_squad_as_drcd_has_it(real_data: Path) -> None:
@@ -205,6 +220,7 @@ def test_vectors_of_texts_are_made_once_and_mapped(home: Path, tmp_path: Path) -
     np.testing.assert_array_equal(data.queries, [[-2, -ord("c")], [-2, -ord("a")]])
     assert (list(data.ids), list(data.query_ids)) == (["d1", "d2", "3"], ["q3", "q1"])
     assert data.judgements is texts.judgements
+    assert data.judgements_sha256 == texts.judgements_sha256
     assert data.documents is not None
     assert data.documents[0].text == "One first text"
     assert (data.card.n_base, data.card.n_queries, data.card.embedder) == (3, 2, toy.spec)
@@ -232,6 +248,19 @@ def test_a_killed_process_goes_on_where_it_was(home: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(data.base[4321], [len("text 4321"), ord("t")])
 
 
+def test_texts_that_change_while_they_are_embedded_make_no_vectors(home: Path, tmp_path: Path) -> None:
+    folder = beir(tmp_path / "set")
+    before = (folder / "corpus.jsonl").read_text("utf-8")
+    texts = opened(folder)
+    assert texts.sha256  # hashed, then edited, then embedded, then put back
+    (folder / "corpus.jsonl").write_text(before.replace("third", "other"), "utf-8")
+    with pytest.raises(DatasetError, match="changed while they were read"):
+        embed_dataset(texts, Toy(), CARD)
+    (folder / "corpus.jsonl").write_text(before, "utf-8")
+    data = embed_dataset(opened(folder), Toy(), CARD)
+    np.testing.assert_array_equal(data.base[2], [5, ord("t")])
+
+
 def test_a_data_set_wants_as_many_judgements_and_documents_as_rows() -> None:
     rows = np.ones((2, 2), np.float32)
     data = Dataset.from_arrays("mine", rows, rows)
@@ -254,3 +283,32 @@ def test_changed_texts_are_noticed(home: Path, tmp_path: Path) -> None:
     assert changed.texts is not None
     with pytest.raises(ChecksumMismatch, match="they were changed"):
         changed.texts()
+
+
+def test_changed_judgements_are_noticed(home: Path, tmp_path: Path) -> None:
+    folder = beir(tmp_path / "set")
+    card = register(pinned(path_source(folder, name="mine")), set())
+    qrels = folder / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text().replace("q3\t3\t1\nq3\td2\t0", "q3\t3\t0\nq3\td2\t1"))
+    source = user_source("mine")
+    assert source.texts is not None
+    with pytest.raises(ChecksumMismatch, match=r"the judgements have sha256 .* they were changed"):
+        source.texts()
+    with pytest.raises(ChecksumMismatch, match="the judgements have sha256"):
+        source.load()
+    held = [line for line in card.read_text("utf-8").splitlines() if not line.startswith("judgements_sha256")]
+    card.write_text("\n".join(held), "utf-8")
+    old = user_source("mine")
+    assert old.texts is not None
+    assert old.texts().judgements is not None  # a card that was written before they were held to
+
+
+def test_judgements_that_came_later_are_noticed(home: Path, tmp_path: Path) -> None:
+    folder = beir(tmp_path / "set")
+    (folder / "qrels" / "test.tsv").unlink()
+    register(pinned(path_source(folder, name="mine")), set())
+    (folder / "qrels" / "test.tsv").write_text("q1\td1\t2\nq3\t3\t1\nunjudged\td1\t0\n")
+    source = user_source("mine")
+    assert source.texts is not None
+    with pytest.raises(ChecksumMismatch, match="the judgements"):
+        source.texts()

@@ -134,6 +134,11 @@ def verify(report: Report, dataset: Dataset) -> None:
             f"the report was measured on {report.dataset.get('name')!r} with vectors of sha256 "
             f"{report.dataset.get('vectors_sha256')}; the data set given, {data.name!r}, has {data.sha256}"
         )
+    if report.dataset.get("judgements_sha256", data.judgements_sha256) != data.judgements_sha256:
+        raise BenchmarkError(
+            f"the report was measured with judgements of sha256 {report.dataset['judgements_sha256']}; those of "
+            f"{data.name!r} have {data.judgements_sha256}"
+        )
     wrong: list[str] = []
     for case in report.cases:
         if not case.settings:

@@ -49,7 +49,12 @@ def run(plan: Plan, *, on_event: OnEvent | None = None, dataset: Dataset | Datas
         vecbench_version=vecbench.__version__,
         started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         plan={**_plan_to_dict(plan), "dataset": data.name},
-        dataset={**data.card.to_dict(), "vectors_sha256": data.sha256, "geometry": measure(data).to_dict()},
+        dataset={
+            **data.card.to_dict(),
+            "vectors_sha256": data.sha256,
+            **({} if data.judgements is None else {"judgements_sha256": data.judgements_sha256}),
+            "geometry": measure(data).to_dict(),
+        },
         machine=describe_machine(),
     )
     try:

@@ -53,6 +53,9 @@ def findings(source: DatasetSource) -> Iterator[Finding]:
     yield Finding("note" if repeated else "ok", "held out", detail)
     if data.judgements is not None:
         yield _judged(data)
+        held = source.recipe is not None and source.recipe.judgements_sha256
+        known = "as its card says" if held else "its card names none"
+        yield Finding("ok" if held else "note", "judgements sha256", f"{data.judgements_sha256}, {known}")
     if (upstream := None if source.neighbours is None else source.neighbours()) is not None:
         yield _upstream(data, upstream)
 
@@ -136,8 +139,8 @@ def upstream_agreement(data: Dataset, upstream: Neighbours, metric: Metric) -> t
         raise DatasetError(f"{len(upstream):,} rows of neighbours came for {len(data.queries):,} queries")
     k = min(upstream.shape[1], _QUERIES, len(data.base))
     given = upstream[:_QUERIES, :k]
-    if given.min() < 0 or given.max() >= len(data.base):
-        raise DatasetError(f"neighbours name row {int(given.max())}; the base has {len(data.base):,} rows")
+    if (wrong := given[(given < 0) | (given >= len(data.base))]).size:
+        raise DatasetError(f"neighbours name row {int(wrong[0])}; the base has {len(data.base):,} rows")
     queries = np.ascontiguousarray(data.queries[:_QUERIES])
     _, ours = top_k(queries, data.base, k, metric)
     shares = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,10 @@ from vecbench.cli.output import complain, console, figure, print_json, table, wo
 from vecbench.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from vecbench.dataset import DatasetCard, DatasetSource
+    from collections.abc import Iterator
+
+    from vecbench.cli.checking import Finding
+    from vecbench.dataset import Dataset, DatasetCard, DatasetSource
     from vecbench.geometry import Geometry
     from vecbench.types import Metric
 
@@ -140,6 +144,7 @@ def _details(source: DatasetSource, *, as_json: bool) -> None:
         ("licence", card.licence),
         ("embedder", made_by),
         ("sha256", f"{card.sha256} (checked)" if card.sha256 else f"{data.sha256} (not known beforehand)"),
+        *_judged(source, data),
         *(("note", note) for note in card.notes),
         ("", ""),
         *_geometry_lines(geometry),
@@ -147,6 +152,13 @@ def _details(source: DatasetSource, *, as_json: bool) -> None:
     out = console()
     for key, value in lines:
         out.print(f"{key:<22}{value}".rstrip(), soft_wrap=True)
+
+
+def _judged(source: DatasetSource, data: Dataset) -> list[tuple[str, str]]:
+    if data.judgements is None:
+        return []
+    held = source.recipe is not None and source.recipe.judgements_sha256
+    return [("judgements sha256", f"{data.judgements_sha256} ({'checked' if held else 'not known beforehand'})")]
 
 
 def _geometry_lines(g: Geometry) -> list[tuple[str, str]]:
@@ -222,9 +234,15 @@ def add(
         called = name or slug(where.resolve().name)
         if called in taken:
             raise DatasetError(f"a data set is called {called!r} already; give another --name") from None
-        source = path_source(
-            gathered(where, data_home() / called), name=called, queries=queries, metric=_metric(metric)
-        )
+        home = data_home() / called
+        try:
+            source = path_source(gathered(where, home), name=called, queries=queries, metric=_metric(metric))
+        except BaseException:
+            if not (home / "card.toml").exists():  # of the same name, added meanwhile
+                (home / "corpus.jsonl").unlink(missing_ok=True)
+                with suppress(OSError):  # another process's part is in it
+                    home.rmdir()
+            raise
     if source.recipe is None or not source.recipe.files:
         source = pinned(source)
     card = register(source, taken)
@@ -246,11 +264,8 @@ def check(
       vecbench datasets check ./vectors.npy
     Exit code 1: something is wrong; every finding is listed.
     """
-    from vecbench.cli.checking import findings
-    from vecbench.cli.documents import found_source
-
     found = []
-    for finding in findings(found_source(name)):
+    for finding in _findings(name):
         found.append(finding)
         if not as_json:
             console().print(f"{finding.state:<5} {finding.what}: {finding.detail}", soft_wrap=True)
@@ -258,6 +273,20 @@ def check(
         print_json([{"state": f.state, "what": f.what, "detail": f.detail} for f in found])
     if any(finding.state == "FAIL" for finding in found):
         raise typer.Exit(1)
+
+
+def _findings(name: str) -> Iterator[Finding]:
+    """Every finding; what is there and cannot be read is one too, in whatever step that shows."""
+    from vecbench.cli.checking import Finding, findings
+    from vecbench.cli.documents import found_source
+    from vecbench.registry import dataset_names
+
+    try:
+        yield from findings(found_source(name))
+    except DatasetError as e:
+        if name not in dataset_names() and not Path(name).exists():
+            raise
+        yield Finding("FAIL", "reading", str(e))
 
 
 def group_names() -> set[str]:

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from vecbench.cli.output import complain
 from vecbench.errors import DatasetError
 
@@ -53,6 +55,10 @@ def gathered(folder: Path, home: Path) -> Path:
     part = home / f"corpus.jsonl.{os.getpid()}.part"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob("corpus.jsonl.*.part"):  # a killed process could not take its own away
+            pid = left.name.split(".")[2]
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                left.unlink(missing_ok=True)
         with part.open("w", encoding="utf-8") as out:
             for document in load(folder, on_error=_tell):
                 documents += 1

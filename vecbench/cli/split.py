@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from vecbench.cli.output import console, print_json
+from vecbench.cli.output import complain, console, print_json
 from vecbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vecbench.rag.load import Unreadable
     from vecbench.rag.types import CountTokens, Document, Splitter
 
 __all__ = ["BySense", "split", "splitter_by_sense"]
@@ -46,15 +47,19 @@ def split(
       vecbench split README.md
       vecbench split report.pdf --by sentence --size 1200
       vecbench split notes.md --unit tokens --size 200 --overlap 20 --json
+    Exit code 1: a row or page could not be read; it is named, and the rest is shown.
     """
     from vecbench.rag.load import headings_at, load, page_at
 
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; name a file in it")
     if not file.is_file():
         raise ConfigError(f"{file}: there is no such file")
     out = console()
     rows = []
+    unreadable: list[Unreadable] = []
     splitter_of = _splitter_of(by, size, overlap, unit)
-    for document in load(file):
+    for document in load(file, on_error=unreadable.append):
         chunks = splitter_of(document).split(document.text)
         for number, chunk in enumerate(chunks, 1):
             headings, page = headings_at(document, chunk.start), page_at(document, chunk.start)
@@ -71,6 +76,10 @@ def split(
             out.print(chunk.text, soft_wrap=True)
     if as_json:
         print_json(rows)
+    for part in unreadable:
+        complain(f"{part.source}: {part.reason}", head="left out")
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def _splitter_of(by: SplitBy, size: int, overlap: int, unit: str) -> Callable[[Document], Splitter]:

@@ -66,7 +66,7 @@ def read_neighbours(path: Path) -> Neighbours:
             return np.fromfile(path, "<i4", rows * dim, offset=8).reshape(rows, dim).astype(np.int64)
         if suffix == ".npy":
             shape, fortran, dtype, offset = npy_header(path)
-            if dtype.kind not in "iu" or len(shape) != 2:
+            if dtype.kind not in "iu" or len(shape) != 2 or 0 in shape:
                 raise DatasetError(f"{path}: neighbours are a matrix of row numbers; it holds {dtype} {shape}")
             whole = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
             return np.array(whole, np.int64, order="C")
@@ -86,9 +86,11 @@ def npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
                 shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
             else:
                 raise ValueError(f"format version {version}")
-        except (ValueError, TypeError) as e:
+        except Exception as e:  # NumPy evaluates the header, a literal of Python: whatever that raises
             raise DatasetError(f"{path} is no .npy file that can be read: {e}") from e
         offset = file.tell()
+    if not all(type(axis) is int and axis >= 0 for axis in shape):
+        raise DatasetError(f"{path}: its header says that the array has shape {shape}, which none has")
     if dtype.hasobject:
         raise DatasetError(f"{path} holds Python objects, which are never unpickled; save it with a plain dtype")
     _require_bytes(path, offset + int(np.prod(shape, dtype=object)) * dtype.itemsize, f"its header says {shape}")

@@ -27,7 +27,7 @@ from vecbench.types import Vectors
 __all__ = ["Blocks", "as_float32", "cache_home", "converted", "map_floats", "require_space", "shown", "write_npy"]
 
 Blocks: TypeAlias = Iterable[npt.NDArray[Any]]
-_VERSION = 1  # raised when what is written for the same source changes
+_VERSION = 2  # raised when what is written for the same source changes
 _EXACT = 1 << 24  # beyond it float32 skips whole numbers
 _SPARE_BYTES = 64 << 20
 
@@ -53,7 +53,8 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 def as_float32(where: str, start: int, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Rows of any numbers as float32, C-contiguous; DatasetError, naming the row, where a value would be another.
 
-    Rounding of float64 is accepted; a whole number that float32 does not have, an overflow, NaN and infinity are not.
+    Rounding of float64 is accepted; a whole number that float32 does not have, an overflow, a row that would become
+    zero, NaN and infinity are not.
     """
     if block.dtype.kind not in "fiu":
         raise DatasetError(f"{where}: its values are {block.dtype}; vectors are of integers or floats")
@@ -66,6 +67,10 @@ def as_float32(where: str, start: int, block: npt.NDArray[Any]) -> npt.NDArray[n
     with np.errstate(over="ignore"):
         made = np.ascontiguousarray(block, np.float32)
     require_finite(where, start, made)
+    if block.dtype.itemsize > 4 and (lost := ~made.any(axis=1) & block.any(axis=1)).any():
+        raise DatasetError(
+            f"{where}: row {start + int(np.argmax(lost))} is so small that float32 has it as zero; scale the vectors"
+        )
     return made
 
 
@@ -78,6 +83,7 @@ def converted(sources: Sequence[Path], part: str, dim: int, rows: int | None, ma
     """The rows of `make()` as mapped float32 (n, dim), written to the cache if they are not there yet.
 
     sources: the files that decide the rows. part: which of their arrays. rows: how many, None where only reading tells.
+    DatasetError says whether the source cannot be read or the copy cannot be written.
     """
     stamps: list[list[Any]] = []
     for source in sources:
@@ -96,10 +102,19 @@ def converted(sources: Sequence[Path], part: str, dim: int, rows: int | None, ma
                     print(f"converting {label} to float32 once{size}: {target}", file=sys.stderr)
                     require_space(folder, 0 if rows is None else 4 * rows * dim, f"converting {label}")
                     with shown(label, rows, "rows") as progress:
-                        write_npy(target, str(sources[0]), dim, make(), rows=rows, progress=progress)
+                        read = _read(f"{sources[0]} ({part})" if part else str(sources[0]), make())
+                        write_npy(target, str(sources[0]), dim, read, rows=rows, progress=progress)
         except OSError as e:
             raise DatasetError(f"{target} cannot be written: {e.strerror or e}") from e
     return read_converted(target, dim)
+
+
+def _read(where: str, made: Blocks) -> Blocks:
+    """The blocks; what goes wrong here is of the source and not of the copy."""
+    try:
+        yield from made
+    except OSError as e:
+        raise DatasetError(f"{where} cannot be read: {e.strerror or e}") from e
 
 
 def read_converted(path: Path, dim: int) -> Vectors:

@@ -3,7 +3,7 @@
 FOLDER/NAME               a file that was fetched whole, or put there by hand
 FOLDER/NAME.part          what has come so far; NAME.part.json says of which version
 FOLDER/unpacked/          what came out of the archives
-FOLDER/lock.json          the hash of every file, held to from the first time on
+FOLDER/lock.json          the hash of every file, held to from the first time on, and the address that it came from
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from vecbench.endpoint import Access
 from vecbench.errors import ChecksumMismatch, DatasetError, MissingDependency, redact
 from vecbench.formats.blocks import file_sha256
 from vecbench.formats.convert import require_space, shown
@@ -48,8 +49,8 @@ def fetch(files: Sequence[CardFile], folder: Path, *, pause: Callable[[float], o
     """Return when all files are in `folder`, whole and with the right hash, and archives are unpacked there.
 
     A hash that the card does not give is taken from the first download, kept in lock.json, told on stderr, and held to
-    ever after. Raises ChecksumMismatch for another content, and DatasetError where a file cannot be had: it names the
-    address and where to put the file by hand.
+    ever after, as is the address: it must be one of the card's. Raises ChecksumMismatch for another content, and
+    DatasetError where a file cannot be had: it names the address and where to put the file by hand.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,14 +63,16 @@ def fetch(files: Sequence[CardFile], folder: Path, *, pause: Callable[[float], o
 
 
 class _Lock:
-    """The hashes of lock.json: of fetched files, and of what came out of archives."""
+    """What lock.json says: hashes of fetched files and of what came out of archives, and addresses, secrets masked."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock.json"
         self.sha256: dict[str, str] = {}
+        self.urls: dict[str, str] = {}
         try:
             found = json.loads(self._path.read_text("utf-8"))
             self.sha256 = {str(name): str(digest) for name, digest in found["sha256"].items()}
+            self.urls = {str(name): str(url) for name, url in found.get("urls", {}).items()}
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -77,13 +80,21 @@ class _Lock:
 
     def write(self) -> None:
         part = self._path.with_name("lock.json.part")
-        part.write_text(json.dumps({"format": 1, "sha256": self.sha256}, indent=1) + "\n", encoding="utf-8")
+        said = {"format": 1, "sha256": self.sha256, "urls": self.urls}
+        part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         part.replace(self._path)
 
 
 def _have(file: CardFile, folder: Path, lock: _Lock, pause: Callable[[float], object]) -> None:
     path, out = folder / file.name, folder / UNPACKED / file.name
     expected = file.sha256 or lock.sha256.get(file.name, "")
+    urls = [redact(url) for url in file.urls]
+    came = lock.urls.get(file.name)
+    if not file.sha256 and came not in {None, *urls}:
+        raise DatasetError(
+            f"{file.name} in {folder} came from {came}, its card names {', '.join(urls)}, and no hash says that both "
+            f"are the same; delete {folder} to fetch it from there"
+        )
     if file.is_archive and out.exists() and expected == lock.sha256.get(file.name):
         _check_unpacked(file, out, lock)
         return
@@ -92,23 +103,31 @@ def _have(file: CardFile, folder: Path, lock: _Lock, pause: Callable[[float], ob
         if expected and digest != expected:
             raise ChecksumMismatch(
                 f"{path} has sha256 {digest}, {_whose(file)} says {expected}; delete it to fetch it again"
+                f"{_anew(file, folder)}"
             )
+        url = came or urls[0]
     else:
-        digest = _download(file, path, expected, pause)
+        digest, url = _download(file, path, expected, pause)
+    lock.urls[file.name] = redact(url)
+    if file.is_archive:
+        lock.write()  # the address, lest an archive that cannot be unpacked be taken for one from elsewhere
+        require_space(folder, file.unpacked_bytes, f"unpacking {file.name}")
+        if out.exists():
+            raise DatasetError(f"{out} is of another archive; delete it")
+        try:
+            members = unpack(path, out, file.unpacked_bytes)
+        except DatasetError as e:
+            raise DatasetError(f"{e}{_anew(file, folder)}") from e
+        for member in members:
+            lock.sha256[f"{UNPACKED}/{file.name}/{member.as_posix()}"] = file_sha256(out / member)
+    lock.sha256[file.name] = digest
+    lock.write()
     if not expected:
         print(
             f"{file.name}: nobody's word on its sha256 is known here; {digest} is recorded in {folder / 'lock.json'}, "
             f"and from now on nothing else is accepted",
             file=sys.stderr,
         )
-    lock.sha256[file.name] = digest
-    if file.is_archive:
-        require_space(folder, file.unpacked_bytes, f"unpacking {file.name}")
-        if out.exists():
-            raise DatasetError(f"{out} is of another archive; delete it")
-        for member in unpack(path, out, file.unpacked_bytes):
-            lock.sha256[f"{UNPACKED}/{file.name}/{member.as_posix()}"] = file_sha256(out / member)
-    lock.write()
     if file.is_archive:
         path.unlink()
 
@@ -124,8 +143,13 @@ def _whose(file: CardFile) -> str:
     return "its card" if file.sha256 else "lock.json, from the first download,"
 
 
-def _download(file: CardFile, path: Path, expected: str, pause: Callable[[float], object]) -> str:
-    """Fetch from the first address that has it, to `path`; returns the hash."""
+def _anew(file: CardFile, folder: Path) -> str:
+    """What to do where the first download of what nobody vouches for was the wrong one."""
+    return "" if file.sha256 else f"; delete {folder} to begin anew with what is there now"
+
+
+def _download(file: CardFile, path: Path, expected: str, pause: Callable[[float], object]) -> tuple[str, str]:
+    """Fetch from the first address that has it, to `path`; returns the hash and the address."""
     size = f"{file.bytes:,} bytes" if file.bytes else "of unknown size"
     by_hand = f"to go on without a network, put the file ({size}, sha256 {expected or 'unknown'}) at {path}"
     if offline():
@@ -133,7 +157,7 @@ def _download(file: CardFile, path: Path, expected: str, pause: Callable[[float]
     reasons = []
     for url in file.urls:
         try:
-            return _from(url, file, path, expected, pause)
+            return _from(url, file, path, expected, pause), url
         except _Unreachable as e:
             reasons.append(f"{redact(url)}: {e}")
     raise DatasetError(f"{file.name} cannot be fetched: {'; '.join(reasons)}; {by_hand}")
@@ -196,8 +220,10 @@ def _from(url: str, file: CardFile, path: Path, expected: str, pause: Callable[[
     part.resume()
     headers = {"User-Agent": f"vecbench/{__version__}", "Accept-Encoding": "identity"}
     failed, reason = 0, ""
+    access = Access(url, None)  # a login in the address is not for httpx's log
+    options: dict[str, Any] = {"headers": headers, "auth": access.auth, "timeout": _TIMEOUT_SECONDS}
     with (
-        httpx.Client(follow_redirects=True, max_redirects=10, timeout=_TIMEOUT_SECONDS, headers=headers) as client,
+        httpx.Client(follow_redirects=True, max_redirects=10, **options) as client,
         shown(file.name, file.bytes or None, "bytes") as progress,
     ):
         while failed < _ATTEMPTS:
@@ -205,7 +231,7 @@ def _from(url: str, file: CardFile, path: Path, expected: str, pause: Callable[[
                 pause(_PAUSE_SECONDS * 2 ** (failed - 1))
             before = part.done
             try:
-                _stream(client, url, file, part, progress)
+                _stream(client, access.url, file, part, progress)
                 break
             except httpx.TooManyRedirects:
                 raise _Unreachable("too many redirects") from None
@@ -222,8 +248,8 @@ def _from(url: str, file: CardFile, path: Path, expected: str, pause: Callable[[
     if expected and digest != expected:
         part.drop()
         raise ChecksumMismatch(
-            f"{redact(url)} has sha256 {digest}, {_whose(file)} says {expected}: it is another file than the one "
-            f"that others measured, and was not kept"
+            f"{redact(url)} has sha256 {digest}, {_whose(file)} says {expected}: it is another file, and was not kept"
+            f"{_anew(file, path.parent)}"
         )
     part.path.replace(path)
     part.drop()
@@ -257,7 +283,7 @@ def _stream(client: httpx.Client, url: str, file: CardFile, part: _Part, progres
         require_space(part.path.parent, size - part.done, f"fetching {file.name}")
         with part.path.open("r+b") as out:
             out.seek(part.done)
-            for piece in response.iter_raw(_PIECE):
+            for piece in response.iter_raw():  # as they come: what waits for a whole piece is lost with the connection
                 out.write(piece)
                 part.add(piece)
                 progress(part.done, size or part.done)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import overload
 
 from vecbench.errors import DatasetError
 from vecbench.formats.arrays import Neighbours
+from vecbench.formats.rows import distinct
 from vecbench.relevance import Judgements
 from vecbench.types import Metric, Vectors
 
-__all__ = ["HeldOut", "Text", "TextDataset", "VectorSet", "hold_out_rows", "hold_out_texts"]
+__all__ = [
+    "HeldOut",
+    "Text",
+    "TextDataset",
+    "TextsDigest",
+    "VectorSet",
+    "hold_out_rows",
+    "hold_out_texts",
+    "judgements_sha256",
+    "unique",
+]
 
 _MOST_QUERIES = 1000
 
@@ -42,6 +55,40 @@ class Text:
     text: str
 
 
+class TextsDigest:
+    """The digest of `TextDataset.sha256`, fed as the texts are read: documents first, then queries, each in order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def begin(self, count: int) -> None:
+        """So many texts follow: the documents, or the queries."""
+        self._digest.update(f"{count}\n".encode())
+
+    def add(self, texts: Iterable[Text]) -> None:
+        """The next texts."""
+        for text in texts:
+            for word in (text.id, text.text):
+                data = word.encode()
+                self._digest.update(f"{len(data)} ".encode() + data)
+
+    def hexdigest(self) -> str:
+        """Hex digest of what was added."""
+        return self._digest.hexdigest()
+
+
+def judgements_sha256(judgements: Judgements | None, query_ids: Sequence[str]) -> str:
+    """Hex digest over the queries in order: of each a JSON line of its id and its graded ids, sorted.
+
+    Of None it is that of no line, so that judgements which were added to a set are noticed as changed ones are.
+    """
+    digest = hashlib.sha256()
+    if judgements is not None:
+        for id_, grades in zip(query_ids, judgements, strict=True):
+            digest.update(json.dumps([id_, sorted(grades.items())], separators=(",", ":")).encode() + b"\n")
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class TextDataset:
     """Texts to be searched and texts to be searched for, before an embedder made vectors of either.
@@ -65,25 +112,35 @@ class TextDataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of ids and texts of documents and queries, in order; computed once, by reading all of them."""
-        digest = hashlib.sha256()
+        """Hex digest of ids and texts of documents and queries, in order; computed once, by reading all of them.
+
+        Vectors are kept by it, so the judgements, which change no vector, have a digest of their own.
+        """
+        digest = TextsDigest()
         for part in (self.documents, self.queries):
-            digest.update(f"{len(part)}\n".encode())
-            for text in part:
-                for word in (text.id, text.text):
-                    data = word.encode()
-                    digest.update(f"{len(data)} ".encode() + data)
+            digest.begin(len(part))
+            digest.add(part)
         return digest.hexdigest()
 
+    @cached_property
+    def judgements_sha256(self) -> str:
+        """Hex digest of the judgements, see the function of this name; computed once."""
+        return judgements_sha256(self.judgements, [text.id for text in self.queries])
 
-def hold_out_rows(found: VectorSet) -> VectorSet:
-    """The last tenth of the base, 1,000 rows at most, as queries, where there are none; the base ends before them."""
+
+def hold_out_rows(found: VectorSet, path: Path) -> VectorSet:
+    """The last tenth of the base, 1,000 rows at most, as queries, where there are none; the base ends before them.
+
+    path: names the source in errors. DatasetError where one id stands in both parts, or one row is all.
+    """
     if found.queries is not None:
         return found
     n = len(found.base)
     count = min(_MOST_QUERIES, n // 10) or 1
     if n < 2:
-        raise DatasetError("there is one vector and no query; give queries")
+        raise DatasetError(f"{path}: there is one vector and no query; give queries")
+    if distinct(found.ids) != len(found.ids):  # afterwards each part would be looked at for itself
+        unique(found.ids, str(path))
     cut = n - count
     return VectorSet(
         base=found.base[:cut],

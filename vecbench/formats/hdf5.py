@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,15 @@ def read_hdf5(path: Path) -> VectorSet:
     Vectors that lie in one piece as float32 are mapped in the file, others converted once. Whatever would read another
     file or unpickle is refused: links to elsewhere, external and virtual storage, object types.
     """
-    h5py = _library()
-    try:
-        with h5py.File(path, "r") as file:
-            metric = _metric(path, file.attrs.get("distance"))
-            base = _vectors(path, file, "train")
-            queries = _vectors(path, file, "test") if "test" in file else None
-            neighbours = None
-            if "neighbors" in file:
-                found = _matrix(path, file, "neighbors", "iu")
-                neighbours = np.asarray(found[:], np.int64)
-    except OSError as e:
-        raise DatasetError(f"{path} is no HDF5 file that can be read, or is truncated: {e}") from e
-    return hold_out_rows(VectorSet(base, queries, metric=metric, neighbours=neighbours))
+    with _open(path) as file:
+        metric = _metric(path, file.attrs.get("distance"))
+        base = _vectors(path, file, "train")
+        queries = _vectors(path, file, "test") if "test" in file else None
+        neighbours = None
+        if "neighbors" in file:
+            found = _matrix(path, file, "neighbors", "iu")
+            neighbours = np.asarray(found[:], np.int64)
+    return hold_out_rows(VectorSet(base, queries, metric=metric, neighbours=neighbours), path)
 
 
 def _library() -> Any:
@@ -48,6 +45,19 @@ def _library() -> Any:
     except ImportError as e:
         raise MissingDependency("Reading HDF5", module="h5py", extra="files") from e
     return h5py
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """The file; what h5py makes of its bytes inside the context becomes a DatasetError."""
+    h5py = _library()
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except DatasetError:
+        raise
+    except Exception as e:  # of one and the same damage h5py makes OSError, RuntimeError, KeyError or ValueError
+        raise DatasetError(f"{path} is no HDF5 file that can be read, or is truncated or damaged: {e}") from e
 
 
 def _metric(path: Path, said: object) -> Metric | None:
@@ -87,7 +97,7 @@ def _vectors(path: Path, file: Any, name: str) -> Vectors:
 
 
 def _slices(path: Path, name: str) -> Iterator[npt.NDArray[Any]]:
-    with _library().File(path, "r") as file:
+    with _open(path) as file:
         found = _matrix(path, file, name, "fiu")
         step = max(1, BLOCK_BYTES // max(1, found.shape[1] * max(4, found.dtype.itemsize)))
         if found.chunks:  # a chunk is unpacked whole for any part of it

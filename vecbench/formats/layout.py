@@ -16,6 +16,8 @@ __all__ = ["DocumentsFound", "open_set"]
 
 _HDF5 = (".hdf5", ".h5")
 _LINES = (".jsonl", ".ndjson")
+_NO_DOCUMENTS = {*VECTOR_SUFFIXES, *NEIGHBOUR_SUFFIXES, *_HDF5, ".parquet"}
+_LAYOUTS = "corpus.jsonl; train.parquet; base and query vectors, as base.npy or x_base.fvecs; one HDF5 file"
 _BASE, _QUERIES, _TRUTH = ("base", "train"), ("query", "queries", "test"), ("groundtruth", "gt", "neighbors")
 
 
@@ -56,10 +58,12 @@ def _reader(path: Path) -> str:
             return "vectors"
         if len([file for file in path.iterdir() if file.suffix.lower() in _HDF5]) == 1:
             return "hdf5"
+        shown = [file for file in path.iterdir() if not file.name.startswith(".")]
+        if shown and all(file.suffix.lower() in _NO_DOCUMENTS for file in shown):
+            raise DatasetError(f"{path} has none of the known layouts ({_LAYOUTS}); name one of its files")
         raise DocumentsFound(
-            f"{path} has none of the known layouts (corpus.jsonl; train.parquet; base and query vectors; one HDF5 "
-            f"file). Documents are cut and embedded by `vecbench run --dataset {path}`, and given a name by "
-            f"`vecbench datasets add {path} --name NAME`"
+            f"{path} has none of the known layouts ({_LAYOUTS}). Documents are cut and embedded by "
+            f"`vecbench run --dataset {path}`, and given a name by `vecbench datasets add {path} --name NAME`"
         )
     for suffixes, reader in (
         (VECTOR_SUFFIXES, "vectors"),
@@ -120,7 +124,7 @@ def _vectors(path: Path, queries: Path | None) -> VectorSet:
         base = found
     asked = queries or _beside(base, _QUERIES, VECTOR_SUFFIXES)
     if asked is None:
-        return hold_out_rows(VectorSet(open_vectors(base)))
+        return hold_out_rows(VectorSet(open_vectors(base)), base)
     truth = None if queries is not None else _beside(base, _TRUTH, NEIGHBOUR_SUFFIXES)
     neighbours = None if truth is None else read_neighbours(truth)
     return VectorSet(open_vectors(base), open_vectors(asked), neighbours=neighbours)

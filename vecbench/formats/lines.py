@@ -145,7 +145,7 @@ def read_vector_lines(path: Path, queries: Path | None = None) -> VectorSet:
     """Vectors, and queries of a file of their own or held out; every line needs as many numbers as the first."""
     base, ids = _vectors(path)
     if queries is None:
-        return hold_out_rows(VectorSet(base, ids=ids))
+        return hold_out_rows(VectorSet(base, ids=ids), path)
     asked, query_ids = _vectors(queries)
     return VectorSet(base, asked, ids=ids, query_ids=query_ids)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def read_parquet(path: Path, queries: Path | None = None) -> VectorSet:
     named = queries or (beside if beside.exists() and (path.is_dir() or _TRAIN.fullmatch(path.name)) else None)
     base, ids = _read(files)
     if named is None:
-        return hold_out_rows(VectorSet(base, ids=ids))
+        return hold_out_rows(VectorSet(base, ids=ids), path)
     asked, query_ids = _read([named])
     truth = folder / "neighbors.parquet"
     found = _neighbours(truth, ids, len(asked)) if queries is None and truth.exists() else None
@@ -76,25 +77,29 @@ def _library() -> Any:
     return pyarrow.parquet
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """The file; what pyarrow makes of its bytes inside the context becomes a DatasetError."""
+    library = _library()
     import pyarrow as pa
 
     try:
-        return _library().ParquetFile(path, buffer_size=_PAGES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as e:
-        raise DatasetError(f"{path} is no Parquet file that can be read, or is truncated: {e}") from e
+        with library.ParquetFile(path, buffer_size=_PAGES, pre_buffer=False) as file:
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        raise DatasetError(f"{path} is no Parquet file that can be read, or is truncated or damaged: {e}") from e
 
 
 def _read(files: Sequence[Path]) -> tuple[Vectors, Sequence[str]]:
-    _library()
     rows, dim, column = 0, 0, ""
     for path in files:
         with _open(path) as file:
             column = column or _column(path, file)
             rows += file.metadata.num_rows
             if not dim and file.metadata.num_rows:
-                dim = _matrix(path, 0, column, next(file.iter_batches(1, columns=[column]))).shape[1]
-    if not rows:
+                first = next(file.iter_batches(1, columns=[column]), None)
+                dim = 0 if first is None else _matrix(path, 0, column, first).shape[1]
+    if not dim:
         raise DatasetError(f"{files[0]} has no rows")
     vectors = converted(files, column, dim, rows, partial(_vectors, files, column, dim))
     return vectors, _ids(files, rows)
@@ -129,15 +134,10 @@ def _vectors(files: Sequence[Path], column: str, dim: int) -> Iterator[npt.NDArr
 
 
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[Any]:
-    import pyarrow as pa
-
     with _open(path) as file:
         if missing := sorted(set(columns) - set(file.schema_arrow.names)):
             raise DatasetError(f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}")
-        try:
-            yield from file.iter_batches(rows, columns=columns)
-        except (pa.ArrowException, OSError) as e:
-            raise DatasetError(f"{path} is damaged: {e}") from e
+        yield from file.iter_batches(rows, columns=columns)
 
 
 def _matrix(path: Path, start: int, column: str, batch: Any, dim: int | None = None) -> npt.NDArray[Any]:
@@ -182,10 +182,15 @@ def _ids(files: Sequence[Path], rows: int) -> Sequence[str]:
             part = batch.column(column)
             if part.null_count:
                 raise DatasetError(f"{path}: {column!r} holds null; every row needs an id")
-            if whole:
-                numbers[at : at + len(part)] = part.cast(pa.int64()).to_numpy()
-            else:
-                names.extend(part.to_pylist())
+            if not (pa.types.is_integer(part.type) if whole else _is_text(part.type)):
+                raise DatasetError(f"{path}: {column!r} holds {part.type}, that of {files[0].name} {kinds[column]}")
+            try:
+                if whole:
+                    numbers[at : at + len(part)] = part.cast(pa.int64()).to_numpy()
+                else:
+                    names.extend(part.to_pylist())
+            except ValueError as e:  # a number beyond 2^63, bytes that are no UTF-8
+                raise DatasetError(f"{path}: {column!r} holds an id that cannot be used: {e}") from e
             at += len(part)
     return RowNames(numbers) if whole else names
 

@@ -65,23 +65,26 @@ class Recipe:
     """How the vectors or texts are had.
 
     reader: one of `READERS`; "auto" decides by what is found. path: a file or folder, absolute, or relative to where
-    the files are fetched to. queries: a file of queries beside it. texts_sha256: of texts, `TextDataset.sha256`.
+    the files are fetched to. queries: a file of queries beside it. texts_sha256, judgements_sha256: of texts, those of
+    `TextDataset`; "" where they are not held to.
     """
 
     reader: str = "auto"
     path: str = ""
     queries: str = ""
     texts_sha256: str = ""
+    judgements_sha256: str = ""
     files: tuple[CardFile, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("reader", "path", "queries", "texts_sha256"):
-            if not isinstance(getattr(self, field), str):
-                raise DatasetError(f"{field} is {getattr(self, field)!r}; it must be str")
+        for field in ("reader", "path", "queries", "texts_sha256", "judgements_sha256"):
+            value: Any = getattr(self, field)  # from a file, whatever the annotation says
+            if not isinstance(value, str):
+                raise DatasetError(f"{field} is {value!r}; it must be str")
+            if field.endswith("_sha256") and value and not _SHA256.fullmatch(value):
+                raise DatasetError(f"{field} is {value!r}; 64 lower-case hex digits, or ''")
         if self.reader not in READERS:
             raise DatasetError(f"reader is {self.reader!r}; known are {', '.join(READERS)}")
-        if self.texts_sha256 and not _SHA256.fullmatch(self.texts_sha256):
-            raise DatasetError(f"texts_sha256 is {self.texts_sha256!r}; 64 lower-case hex digits, or ''")
         if not self.path and not self.files:
             raise DatasetError("neither path nor files say where the data are")
         names = [file.name for file in self.files]

@@ -42,7 +42,9 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> list[Path]:
                     out.write(piece)
             files.append(relative)
         part.replace(folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as e:
+    except DatasetError:
+        raise
+    except Exception as e:  # what decoders raise has no common base: BadZipFile, zlib.error, LZMAError, EOFError …
         raise DatasetError(f"{archive} cannot be unpacked: {e}") from e
     finally:
         shutil.rmtree(part, ignore_errors=True)
