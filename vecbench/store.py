@@ -97,6 +97,7 @@ class VectorStore(ABC):
     capabilities: Capabilities = Capabilities()
 
     _closed = False
+    _handed: WeakSet[Collection] | None = None  # out, see `drop_collection`
     _service: Any = None  # of an adapter that starts its engine itself: a vecbench.services.local.Service
 
     @classmethod
@@ -193,11 +194,11 @@ class VectorStore(ABC):
             except Exception as e:
                 self._fail(e, f"dropping collection {name!r}")
         except CollectionNotFound:
-            self._forget(name)
+            self._end_handles(name)
             if not missing_ok:
                 raise
         else:
-            self._forget(name)
+            self._end_handles(name)
 
     def close(self) -> None:
         """End the connection; closing twice is fine, using a closed store raises `StoreClosed`."""
@@ -277,10 +278,11 @@ class VectorStore(ABC):
             )
 
     def _handles(self) -> WeakSet[Collection]:
-        handles: WeakSet[Collection] = self.__dict__.setdefault("_handed", WeakSet())
-        return handles
+        if self._handed is None:  # adapters need not call an __init__ of ours
+            self._handed = WeakSet()
+        return self._handed
 
-    def _forget(self, name: str) -> None:
+    def _end_handles(self, name: str) -> None:
         for handle in [h for h in self._handles() if h.spec.name == name]:
             handle._gone = True
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner, Result
 
-import vecbench.cli.rag
+import vecbench.cli.opened
 from tests.scripted_http import Handler, serving
 from vecbench import F
 from vecbench.cli.conditions import conditions
@@ -158,8 +158,8 @@ def test_how_documents_are_cut_is_chosen(run: Run, monkeypatch: pytest.MonkeyPat
 
 
 def test_names_are_those_of_the_library() -> None:
-    assert get_args(vecbench.cli.rag.Retrieving) == get_args(RetrieverName)
-    assert get_args(vecbench.cli.rag.Language) == tuple(TEMPLATES)
+    assert get_args(vecbench.cli.opened.Retrieving) == get_args(RetrieverName)
+    assert get_args(vecbench.cli.opened.Language) == tuple(TEMPLATES)
 
 
 def test_another_embedder_is_for_all_three(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

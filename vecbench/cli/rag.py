@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vecbench.cli.opened import Answering, Language, Retrieving, held_rag, opened_rag
 from vecbench.cli.output import complain, print_json, say, working
 from vecbench.cli.split import BySense, splitter_by_sense
-from vecbench.errors import ConfigError, EmbedderMismatch
+from vecbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vecbench.rag import Rag
-    from vecbench.rag.types import Answer, Splitter
-    from vecbench.store import VectorStore
+    from vecbench.rag.types import Answer
 
 __all__ = ["rag"]
-
-# Those of the library, whose modules take longer to import than help may take.
-Retrieving: TypeAlias = Literal["hybrid", "vector", "lexical", "native-hybrid", "native-lexical"]
-Language: TypeAlias = Literal["en", "zh"]
 
 _LONGEST_LINE = 100
 
@@ -163,7 +157,7 @@ def add(
     splitter = None if by is None else splitter_by_sense(by, 800 if size is None else size)
     unreadable: list[Any] = []
     with (
-        _open(store, path, collection, embedder, splitter=splitter) as opened,
+        opened_rag(store, path, collection, embedder, splitter=splitter) as opened,
         working("loading the model …") as told,
     ):
 
@@ -219,8 +213,8 @@ def ask(
     from vecbench.cli.conditions import conditions
 
     chosen = conditions(where or ())
-    answering = _Answering(llm, language, retriever, words_language, rerank)
-    with _open(store, path, collection, embedder, answering) as opened:
+    answering = Answering(llm, language, retriever, words_language, rerank)
+    with opened_rag(store, path, collection, embedder, answering) as opened:
         answer = opened.ask(question, k=k, where=chosen, budget_ms=budget_ms)
     if as_json:
         print_json(asdict(answer))
@@ -250,8 +244,8 @@ def chat(
     from vecbench.rag.types import Message
 
     chosen, history = conditions(where or ()), list[Message]()
-    answering = _Answering(llm, language, retriever, words_language, rerank)
-    with _open(store, path, collection, embedder, answering) as opened:
+    answering = Answering(llm, language, retriever, words_language, rerank)
+    with opened_rag(store, path, collection, embedder, answering) as opened:
         for question in _questions():
             pieces = opened.stream(question, k=k, where=chosen, budget_ms=budget_ms, history=history)
             for piece in pieces:
@@ -270,7 +264,7 @@ def list_documents(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the documents: where they come from, and how many passages each has."""
-    with _held(store, path, collection) as opened:
+    with held_rag(store, path, collection) as opened:
         found = sorted(opened.sources(), key=lambda document: (document.origin, document.source))
     if as_json:
         print_json([asdict(document) for document in found])
@@ -292,7 +286,7 @@ def remove(
     ] = None,
 ) -> None:
     """Remove a document; adding its folder again brings it back. Exit code 1: there is none."""
-    with _held(store, path, collection) as opened:
+    with held_rag(store, path, collection) as opened:
         passages = opened.remove(source, origin=origin)
     if not passages:
         complain(f"{collection!r} has no document {source!r}; `vecbench rag list` shows which there are")
@@ -321,83 +315,3 @@ def _sources(answer: Answer) -> None:
     for note in answer.notes:
         complain(note, head="note")
     say(f"  milliseconds: {milliseconds}", stderr=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answering:
-    """How questions are answered."""
-
-    llm: str | None
-    language: Language
-    retriever: Retrieving
-    words_language: str | None
-    reranker: str | None
-
-
-@contextmanager
-def _open(
-    store: str,
-    path: str | None,
-    collection: str,
-    embedder: str | None,
-    answering: _Answering | None = None,
-    *,
-    splitter: Splitter | None = None,
-) -> Iterator[Rag]:
-    """The documents of a collection. answering: None makes the collection where it is not there; asking does not."""
-    from vecbench.embed import embedder_named
-    from vecbench.rag import Rag
-    from vecbench.rag.answer import OpenAIChat
-    from vecbench.rag.rerank import reranker_named
-
-    chosen: dict[str, Any] = {"splitter": splitter}
-    if answering:
-        chosen |= {
-            "llm": None if answering.llm is None else OpenAIChat(answering.llm),
-            "language": answering.language,
-            "retriever": answering.retriever,
-            "words_language": answering.words_language,
-        }
-    with ExitStack() as closed_at_end:
-        if embedder is not None:
-            chosen["embedder"] = embedder_named(embedder)
-        if answering and answering.reranker is not None:
-            chosen["reranker"] = reranker_named(answering.reranker)
-        for part in chosen.values():
-            if isinstance(part, AbstractContextManager):
-                closed_at_end.enter_context(part)
-        opened = closed_at_end.enter_context(_connected(store, path, collection if answering else None))
-        try:
-            made = Rag(opened, collection=collection, **chosen)
-        except EmbedderMismatch as error:
-            raise EmbedderMismatch(f"{error}; name the one that made the collection with --embedder") from error
-        yield closed_at_end.enter_context(made)
-
-
-@contextmanager
-def _held(store: str, path: str | None, collection: str) -> Iterator[Rag]:
-    """The documents of a collection, whoever embedded them: no model is loaded to list or to remove."""
-    from vecbench.embed.named import unloaded
-    from vecbench.rag import Rag
-
-    with _connected(store, path, collection) as opened:
-        made_with = opened.get_collection(collection).spec.embedder
-        if made_with is None:
-            raise ConfigError(f"{collection!r} names no embedder: `vecbench rag add` did not make it")
-        with Rag(opened, collection=collection, embedder=unloaded(made_with), retriever="vector") as made:
-            yield made
-
-
-@contextmanager
-def _connected(store: str, path: str | None, collection: str | None) -> Iterator[VectorStore]:
-    """collection: one that must be there; None where it is to be made, and the store's directory with it."""
-    from vecbench.registry import StoreRef
-
-    ref = StoreRef.parse(store)
-    if collection and ref.url is None and path is not None and not Path(path).exists():
-        raise ConfigError(f"{path}: nothing was added there yet; `vecbench rag add PATH` does")
-    options: dict[str, Any] = {} if ref.url is not None else {"path": path}
-    with ref.connect(**options) as opened:
-        if collection:
-            opened.get_collection(collection)
-        yield opened
