@@ -34,6 +34,7 @@ _COPIED = ["text", "text", "text", "text[]", "jsonb", "vector"]  # metadata is j
 _REPLACED = ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS.split(", ")[1:])
 _IN_ROW = 1900  # dimensions: with the pointers to what is stored elsewhere, such a row still fits a page of 8 kB
 _ATTEMPTS = 5
+_DEAD_SHARE = 0.02  # of the rows; beyond it a graph is built anew sooner than it is mended
 
 
 def table_sql(table: str, dim: int) -> list[str]:
@@ -209,6 +210,8 @@ class PgvectorCollection(Collection):
         deadline = time.monotonic() + timeout
         with self.store.pool.session() as s:
             with s.patient(timeout):
+                if s.connection.info.server_version >= 150_000:  # else what was just deleted may not be counted yet
+                    s.cursor.execute("select pg_stat_force_next_flush()")
                 notices: list[str] = []
                 s.connection.add_notice_handler(keep := lambda d: notices.append(d.message_primary))
                 try:
@@ -226,13 +229,13 @@ class PgvectorCollection(Collection):
         name = f"{self._table}_embedding"
         s.cursor.execute("select pg_advisory_xact_lock(%s, %s)", (self.store.LOCK, self._number))
         found = s.cursor.execute(
-            f"select (select count(*) from {self._table}), to_regclass(%s) is not null, built_rows "
-            "from vecbench_collections where id = %s",
-            (name, self._number),
+            f"select (select count(*) from {self._table}), to_regclass(%s) is not null, built_rows, "
+            "pg_stat_get_dead_tuples(%s::regclass) from vecbench_collections where id = %s",
+            (name, self._table, self._number),
         ).fetchone()
         if found is None:
             raise CollectionNotFound(f"pgvector: collection {self.spec.name!r} was dropped")
-        rows, built, built_rows = found
+        rows, built, built_rows, dead = found
         if not rows:
             return  # loading first and building then is faster by far; and there is nothing to cluster
         s.cursor.execute(f"create index if not exists {self._table}_tokens on {self._table} using gin (tokens)")
@@ -243,16 +246,21 @@ class PgvectorCollection(Collection):
         made = build(self.spec)
         if made is None:
             return
-        if built and isinstance(self.spec.index, IVFFlat) and not built_rows / 2 <= rows <= built_rows * 2:
+        if isinstance(self.spec.index, IVFFlat):
             # Its lists are the clusters of the rows that were there when it was built.
-            s.cursor.execute(f"drop index {name}")
-            built = False
-        if not built:
+            worn = built and not built_rows / 2 <= rows <= built_rows * 2
+        else:
+            # To take rows out of a graph, VACUUM connects their neighbours anew, one after the other.
+            worn = dead > _DEAD_SHARE * rows
+        if not built or worn:
             left = milliseconds(deadline - time.monotonic())
             for setting in ("statement_timeout", left), *made.settings.items():
                 s.cursor.execute("select set_config(%s, %s, true)", setting)
             notices.clear()
-            s.cursor.execute(made.sql(name, self._table))
+            s.cursor.execute(made.sql(f"{name}_new", self._table))
+            if built:  # only now, so that readers have one while the other is built
+                s.cursor.execute(f"drop index {name}")
+            s.cursor.execute(f"alter index {name}_new rename to {name}")
             s.cursor.execute(
                 "update vecbench_collections set built_rows = %s, notices = %s where id = %s",
                 (rows, "; ".join(notices) or None, self._number),

@@ -69,6 +69,34 @@ class TestIndex:
         assert [[int(i) for i in ids] for ids in exact.ids] == rows.tolist()
         np.testing.assert_allclose(exact.distances, truth, rtol=1e-5, atol=1e-5)
 
+    def test_a_graph_with_many_dead_rows_is_built_anew(self, store: PgvectorStore) -> None:
+        """To mend it takes VACUUM several times as long."""
+        collection = filled(store, HNSW(m=4, ef_construction=16))
+        collection.optimize()
+        table = collection.describe()["table"]
+
+        def index() -> Any:
+            with store.pool.session() as s:
+                return s.cursor.execute(
+                    "select count(*), min(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid "
+                    "where i.indrelid = %s::regclass and c.relname like %s",
+                    (table, f"{table}_embedding%"),
+                ).fetchone()
+
+        first = index()
+        collection.delete(ids=[str(i) for i in range(10)])
+        collection.optimize()
+        assert index() == first
+        collection.delete(ids=[str(i) for i in range(10, 500)])
+        collection.optimize()
+        number, second = index()
+        assert (number, second != first[1]) == (1, True)
+        assert f"Index Scan using {table}_embedding" in plans(store, collection, SearchParams())
+        assert collection.search(clustered(2000, 16)[700], 1).ids == [["700"]]
+        assert collection.describe()["indexed_rows"] == 1500
+        collection.optimize()
+        assert index() == (1, second)
+
     def test_cached_plans_do_not_mix_walking_and_looking(self, store: PgvectorStore) -> None:
         """PostgreSQL keeps a plan after five uses, whatever was set since."""
         vectors, queries = clustered(3000, 32), clustered(40, 32, seed=1)
