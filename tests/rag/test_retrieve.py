@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -194,6 +195,16 @@ def test_hybrid_asks_for_more_than_it_gives() -> None:
     assert one.asked[-1] == (5, "q")
     HybridRetriever([one], fetch=5).retrieve("q", 20)
     assert one.asked[-1] == (20, "q")
+
+
+def test_hybrid_asks_for_no_more_than_a_store_can_give() -> None:
+    collection, words = filled(["a" * n for n in range(1, 40)]), Fixed()
+    collection.store.capabilities = replace(collection.store.capabilities, max_k=30)
+    hybrid = HybridRetriever([VectorRetriever(collection, Letters()), words])
+    assert len(hybrid.retrieve("a", 20)) == 20
+    assert words.asked[-1] == (30, "a")
+    with pytest.raises(UnsupportedOperation, match="at most 30 records a query, asked for 31"):
+        hybrid.retrieve("a", 31)
 
 
 @pytest.mark.parametrize("store", ["memory", "faiss", "qdrant"])

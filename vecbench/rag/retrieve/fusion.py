@@ -10,6 +10,7 @@ from vecbench.errors import ConfigError
 from vecbench.filters import Filter
 from vecbench.rag.retrieve.lexical import LexicalRetriever
 from vecbench.rag.retrieve.ranked import check_k
+from vecbench.rag.retrieve.vector import VectorRetriever
 from vecbench.rag.types import Passage, Retriever
 
 __all__ = ["HybridRetriever", "fuse"]
@@ -39,7 +40,7 @@ class HybridRetriever:
     """The fused answers of several retrievers, over one collection: by vector and by words, say.
 
     weights: one per retriever, all 1 without them. rank_constant: the larger, the less the first ranks stand out.
-    fetch: how many passages each retriever gives; without it 4 · k, and 50 at least.
+    fetch: how many passages each retriever gives; without it 4 · k, and 50 at least; never more than a store can.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class HybridRetriever:
     def retrieve(self, query: str, k: int = 10, *, where: Filter | None = None) -> list[Passage]:
         """Up to k passages, best first, each with its fused `score`; `where` applies in every retriever."""
         check_k(k)
-        fetch = max(k, self.fetch or max(4 * k, 50))
+        limits = [r.collection.store.capabilities.max_k for r in self.retrievers if isinstance(r, VectorRetriever)]
+        fetch = max(k, min([self.fetch or max(4 * k, 50), *filter(None, limits)]))
         rankings = [retriever.retrieve(query, fetch, where=where) for retriever in self.retrievers]
         found = {passage.id for ranking in rankings for passage in ranking}
         for place, retriever in enumerate(self.retrievers):
