@@ -59,7 +59,9 @@ def test_an_outsiders_store_passes_the_suite_of_the_wheel(tmp_path: Path) -> Non
     assert all(Path(file).is_relative_to(venv) for file in told.split())
 
     report = tmp_path / "report.xml"
-    arguments = ("-q", "-p", "no:cacheprovider", "-W", "error", f"--junitxml={report}", "--rootdir", theirs / "tests")
+    # pytest-asyncio, which an outsider need not have, warns unless it is configured.
+    plugins = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+    arguments = ("-q", *plugins, "-W", "error", f"--junitxml={report}", "--rootdir", theirs / "tests")
     _run(python, "-m", "pytest", *arguments, theirs / "tests", cwd=theirs / "tests")
     (suite,) = ET.parse(report).iter("testsuite")  # noqa: S314  written by pytest a moment ago
     assert int(suite.attrib["tests"]) > 50

@@ -224,8 +224,13 @@ class Otherwise(WeaviateEngine):
 def test_a_server_with_other_defaults() -> None:
     """One that indexes behind, quantises by default, and makes a class of whatever is written."""
     vectors = clustered(3000, 32)
-    with start(Otherwise()) as other, WeaviateStore.open(url=other.url, **other.secrets) as store:
+    with (
+        start(Otherwise()) as other,
+        WeaviateStore.open(url=other.url, **other.secrets) as store,
+        WeaviateStore.open(url=other.url, **other.secrets) as unaware,
+    ):
         collection = store.create_collection(CollectionSpec("c", 32, Metric.EUCLIDEAN))
+        stale = unaware.get_collection("c")
         collection.upsert(Records(names(3000), vectors))
         collection.flush()
         told = collection.describe()
@@ -242,7 +247,7 @@ def test_a_server_with_other_defaults() -> None:
         large.upsert(Records(names(70), vectors[:70], documents=texts))
         assert large.get(names(70)).documents == texts
         assert sorted(t or "" for b in large.scan(include=["documents"]) for t in b.documents or []) == texts
-        collection.upsert(Records(["late"], vectors[:1]))  # auto-schema takes it, and makes a class without a spec
+        stale.upsert(Records(["late"], vectors[:1]))  # auto-schema takes it, and makes a class without a spec
         assert store.list_collections() == ["large"]
         store.drop_collection("c")
         assert store.create_collection(CollectionSpec("c", 3)).count() == 0
