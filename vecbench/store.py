@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 from weakref import WeakSet
@@ -97,8 +98,15 @@ class VectorStore(ABC):
     capabilities: Capabilities = Capabilities()
 
     _closed = False
-    _handed: WeakSet[Collection] | None = None  # out, see `drop_collection`
+    _handed: WeakSet[Collection]  # out, see `drop_collection`
+    _handing: Lock
     _service: Any = None  # of an adapter that starts its engine itself: a vecbench.services.local.Service
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        """A store that has handed out nothing; adapters need not call an `__init__` of ours."""
+        made = super().__new__(cls)
+        made._handed, made._handing = WeakSet(), Lock()
+        return made
 
     @classmethod
     @abstractmethod
@@ -261,9 +269,9 @@ class VectorStore(ABC):
         raise ours from cause_of(error, hidden)
 
     @contextmanager
-    def _doing(self, doing: str) -> Iterator[None]:
-        """What an adapter adds to the contract is done in here: the store must be open, and its errors become ours."""
-        self._require_open()
+    def _doing(self, handle: Collection | None, doing: str) -> Iterator[None]:
+        """What an adapter adds to the contract is done in here: store and collection are there, errors become ours."""
+        self._require_open(handle)
         try:
             yield
         except Exception as e:
@@ -277,15 +285,12 @@ class VectorStore(ABC):
                 f"{self.name}: collection {handle.spec.name!r} was dropped; open or create it anew"
             )
 
-    def _handles(self) -> WeakSet[Collection]:
-        if self._handed is None:  # adapters need not call an __init__ of ours
-            self._handed = WeakSet()
-        return self._handed
-
     def _end_handles(self, name: str) -> None:
-        for handle in [h for h in self._handles() if h.spec.name == name]:
-            handle._gone = True
+        with self._handing:
+            for handle in self._handed:
+                handle._gone = handle._gone or handle.spec.name == name
 
     def _handed_out(self, collection: Collection) -> Collection:
-        self._handles().add(collection)
+        with self._handing:
+            self._handed.add(collection)
         return collection

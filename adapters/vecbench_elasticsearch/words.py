@@ -40,7 +40,7 @@ class WordCollection(Collection):
         Every record is indexed anew, with its vector: it takes as long as writing them did. Broken off, it goes on
         from there when called again.
         """
-        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"indexing the words of {self.spec.name!r}"):
             self._require_analyzer(language)
             state = self._states().get(language)
             if state == _COMPLETE:
@@ -66,7 +66,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self.store._doing(f"searching the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"searching the words of {self.spec.name!r}"):
             if language not in self._languages:
                 self._require_analyzer(language)
             if not words:

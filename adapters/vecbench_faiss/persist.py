@@ -26,11 +26,11 @@ import numpy as np
 from vecbench.errors import StoreRejected
 from vecbench.types import Metadata, Vectors
 
-__all__ = ["Directory", "Segment"]
+__all__ = ["BLOCK_BYTES", "Directory", "Segment"]
 
 FORMAT = 1
 _HEADER = 8  # bytes that hold the length of the JSON header, little-endian
-_BLOCK_BYTES = 8 * 2**20  # of vectors, read at a time
+BLOCK_BYTES = 8 * 2**20  # of vectors, copied, written or read at a time
 _BLOCK_ENTRIES = 16_384  # of the header's lists, written at a time
 
 
@@ -228,5 +228,5 @@ def _decode(stream: BinaryIO, dim: int) -> Segment:
 
 def _blocks(stream: BinaryIO, dim: int) -> Iterator[Vectors]:
     size = 4 * dim
-    while data := stream.read(max(1, _BLOCK_BYTES // size) * size):
+    while data := stream.read(max(1, BLOCK_BYTES // size) * size):
         yield np.frombuffer(data, "<f4").reshape(-1, dim).astype(np.float32)

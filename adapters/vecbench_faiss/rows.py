@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from vecbench.filters import Filter, matches
 from vecbench.types import Include, Metadata, Metric, Records, Vectors
-from vecbench_faiss.persist import Segment
+from vecbench_faiss.persist import BLOCK_BYTES, Segment
 
 __all__ = ["Rows", "Selection", "SharedLock"]
 
 _FILTERS_KEPT = 8
-_BLOCK_BYTES = 8 * 2**20  # of vectors, copied at a time where all are
 _UNIT = 5e-7  # a squared length that differs from 1 by no more changes a cosine by less than float32 sums do
 _NOTHING: Metadata = {}  # shared by all rows without metadata: each its own would be 64 bytes a row
 
@@ -205,7 +204,7 @@ class Rows:
 
     def blocks(self, rows: npt.NDArray[np.int64]) -> Iterator[Vectors]:
         """What `vectors` gives, a block at a time."""
-        step = max(1, _BLOCK_BYTES // (4 * self.dim))
+        step = max(1, BLOCK_BYTES // (4 * self.dim))
         for start in range(0, len(rows), step):
             yield self.vectors(rows[start : start + step])
 

@@ -135,7 +135,7 @@ class PgvectorCollection(Collection):
 
     def index_words(self, language: str) -> None:
         """Have PostgreSQL keep an index of the documents' words, which follows every write; once is enough."""
-        with self.store._doing(f"indexing the words of {self.spec.name!r}"), self.store.pool.session() as s:
+        with self.store._doing(self, f"indexing the words of {self.spec.name!r}"), self.store.pool.session() as s:
             require_language(s, language)
             s.cursor.execute(index_statement(self._table, language))
 
@@ -145,7 +145,7 @@ class PgvectorCollection(Collection):
         """Ids and `ts_rank` of up to k matching records that hold any of the words, best first; k None for all."""
         if where is not None:
             self._check_where(where)
-        with self.store._doing(f"searching the words of {self.spec.name!r}"), self.store.pool.session() as s:
+        with self.store._doing(self, f"searching the words of {self.spec.name!r}"), self.store.pool.session() as s:
             require_language(s, language)
             asked = search_statement(self._table, words, k, where, language)
             return list(s.cursor.execute(asked.text, asked.values).fetchall()) if words else []

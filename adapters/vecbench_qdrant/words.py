@@ -55,7 +55,7 @@ class _WordCollection(Collection):
 
         language: one of `LANGUAGES`; a collection has one, `ConfigError` for another. Broken off, call it again.
         """
-        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"indexing the words of {self.spec.name!r}"):
             self._require(language)
             self._require_same(language, self._read_words())
             self._create_words(LANGUAGES[language])
@@ -71,7 +71,7 @@ class _WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self.store._doing(f"searching the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"searching the words of {self.spec.name!r}"):
             self._require(language)
             if not words:
                 return []

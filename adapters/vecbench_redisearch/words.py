@@ -40,7 +40,7 @@ class WordCollection(Collection):
         language: "english". The server indexes every record anew, with its vector: it takes as long as writing them
         did. It goes on when this client dies; calling again waits for its end. `StoreTimeout` after an hour.
         """
-        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"indexing the words of {self.spec.name!r}"):
             _require(language)
             if WORDS not in attributes(self._info()):
                 try:
@@ -61,7 +61,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self.store._doing(f"searching the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"searching the words of {self.spec.name!r}"):
             _require(language)
             words = [word for word in words if word]  # the server takes no empty one
             if not words:

@@ -48,7 +48,7 @@ class WordCollection(Collection):
         nobody may write to it meanwhile, and the server must be 1.39 or newer (`UnsupportedOperation`). It goes on when
         this client dies; calling again waits for its end. `StoreTimeout` after an hour.
         """
-        with self.store._doing(f"indexing the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"indexing the words of {self.spec.name!r}"):
             _require(language)
             self._note_words(self._handle.config.get())
             if not self._has_words:
@@ -65,7 +65,7 @@ class WordCollection(Collection):
         """
         if where is not None:
             self._check_where(where)
-        with self.store._doing(f"searching the words of {self.spec.name!r}"):
+        with self.store._doing(self, f"searching the words of {self.spec.name!r}"):
             _require(language)
             if not words:
                 return []

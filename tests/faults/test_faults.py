@@ -198,7 +198,7 @@ def test_what_it_was_opened_with_is_quoted_back(name: str, service: Service) -> 
     given = service.secrets or UNASKED[name]
     secret = given.get("password") or given.get("api_key") or WRONG
     with _open(name, service, **given) as store:
-        with pytest.raises(StoreError) as info, store._doing("asking"):
+        with pytest.raises(StoreError) as info, store._doing(None, "asking"):
             raise ValueError(f"nobody knows {secret}")
         shown = "".join(traceback.format_exception(info.value))
         assert "asking" in shown

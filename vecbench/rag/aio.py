@@ -49,6 +49,8 @@ class _Pool:
     def watch(self, stream: AnswerStream) -> None:
         """End it with the pool."""
         self._streams.add(stream)
+        if self.closed:  # while it was made
+            stream.close()
 
     async def end(self, stream: AnswerStream) -> None:
         if not self.closed:  # or it has ended

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ def test_vectors_of_length_1_and_others_under_cosine(tmp_path: Path) -> None:
 
     with connect("faiss", path=tmp_path) as store:
         c = store.create_collection(CollectionSpec("c", DIM, Metric.COSINE, index=Flat()))
-        for part, start in zip(parts, np.cumsum([0, *map(len, parts)]), strict=False):
-            c.upsert(Records([f"r{start + i}" for i in range(len(part))], part))
+        ids = iter(truth)
+        for part in parts:
+            c.upsert(Records(list(islice(ids, len(part))), part))
         right(c)
     with reopened(tmp_path) as c:
         right(c)

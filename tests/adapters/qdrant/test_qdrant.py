@@ -200,7 +200,7 @@ def test_a_key_that_is_quoted_back_is_not_shown(monkeypatch: pytest.MonkeyPatch)
     """There is no server here whose answer could repeat it."""
     with QdrantStore.open(mode="memory") as store:
         monkeypatch.setattr(store._engine, "secret", "hush-hush")
-        with pytest.raises(StoreError) as caught, store._doing("asking"):
+        with pytest.raises(StoreError) as caught, store._doing(None, "asking"):
             raise ValueError("nobody knows hush-hush")
     assert "hush-hush" not in said(caught.value)
 
