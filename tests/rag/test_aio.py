@@ -131,6 +131,25 @@ def test_context_variables_reach_the_model(store: VectorStore) -> None:
     asyncio.run(run())
 
 
+def test_a_stream_that_is_made_while_the_rag_closes_is_ended(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        with filled(store, llm=Parrot("Three months [1].")) as rag:
+            stream, made = rag.stream, []
+
+            def late(*arguments: Any, **options: Any) -> Any:
+                made.append(stream(*arguments, **options))
+                rag.close()
+                return made[0]
+
+            monkeypatch.setattr(rag, "stream", late)
+            await rag.aio.stream(QUESTION)
+            assert LEFT in made[0].answer.notes
+
+    asyncio.run(run())
+
+
 def test_adds_that_wait_for_their_turn_keep_no_question_waiting(store: VectorStore) -> None:
     async def run() -> None:
         with filled(store) as rag:
